@@ -1,0 +1,1 @@
+"""What the Champion Gate commands share: one file, one concern."""

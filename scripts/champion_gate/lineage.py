@@ -1,0 +1,116 @@
+"""What the release log's entries say: who was champion before, what was taken back. Pure.
+
+The order of moves follows their fences and `gate.from`/`gate.to` links, not clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["gate", "promotion", "rollback"]
+
+OPEN = "open"
+DONE = "done"
+UNDONE = "undone"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of the release log: a gate, a promotion or a rollback.
+
+    Versions are numbers as strings, or None; `time` is the run's start in Unix ms.
+    """
+
+    run_id: str
+    kind: Kind
+    state: str
+    alias: str
+    from_version: str | None
+    to_version: str | None
+    previous: str | None
+    operation_id: str
+    fence: int
+    actor: str
+    commit: str
+    reason: str
+    verdict: str
+    time: int
+    model_created: int
+    from_alias: str | None = None
+    github_run: str = ""
+    earlier_model: bool = False
+    """Of a model of the same name that was deleted since: shown, and counts for nothing."""
+
+    @property
+    def is_move(self) -> bool:
+        return self.kind != "gate"
+
+
+def counted(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries of the model as it is now; of two with one operation id, the first."""
+    kept: dict[str, Entry] = {}
+    for entry in sorted(entries, key=lambda e: (e.time, e.run_id)):
+        if not entry.earlier_model:
+            kept.setdefault(entry.operation_id or entry.run_id, entry)
+    return list(kept.values())
+
+
+def finished(entries: Sequence[Entry], alias: str | None = None) -> list[Entry]:
+    """The moves that took effect, oldest first; those of `alias`, or of all."""
+    done = [e for e in counted(entries) if e.is_move and e.state == DONE and alias in (None, e.alias)]
+    return sorted(done, key=lambda e: (e.fence, e.time, e.run_id))
+
+
+def highest_fence(entries: Sequence[Entry]) -> int:
+    """The highest fence that any entry carries, of earlier models too; 0 if none does."""
+    return max((entry.fence for entry in entries), default=0)
+
+
+def quarantined(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """The versions that were rolled back, of whatever alias, with the last rollback that took each back."""
+    return {e.from_version: e for e in finished(entries) if e.kind == "rollback" and e.from_version is not None}
+
+
+def line_of_champions(entries: Sequence[Entry], alias: str) -> list[str]:
+    """The champions that a rollback can step back along, oldest first, the newest last.
+
+    A promotion adds its version. A rollback cuts the line back to the version it returned to, so that a
+    second rollback goes further back. Versions that were taken back are not in it.
+    """
+    line: list[str] = []
+    for move in finished(entries, alias):
+        if move.from_version is not None and (not line or line[-1] != move.from_version):
+            line.append(move.from_version)  # somebody else made it champion
+        if move.to_version is None:
+            continue
+        if move.kind == "rollback" and move.to_version in line:
+            del line[len(line) - line[::-1].index(move.to_version) :]
+        else:
+            line.append(move.to_version)
+    bad = quarantined(entries)
+    return [version for version in line if version not in bad]
+
+
+def rollback_target(entries: Sequence[Entry], alias: str, champion: str) -> str | None:
+    """What the log says was champion before `champion`; None if it knows of nothing good before it."""
+    line = line_of_champions(entries, alias)
+    if champion in line:
+        line = line[: line.index(champion)]
+    earlier = [version for version in line if version != champion]
+    return earlier[-1] if earlier else None
+
+
+def ever_champion(entries: Sequence[Entry], alias: str) -> set[str]:
+    """The versions that `alias` named at some time, as far as the log knows."""
+    moves = finished(entries, alias)
+    return {v for move in moves for v in (move.from_version, move.to_version) if v is not None}
+
+
+def last_promotion_from(entries: Sequence[Entry], alias: str, from_alias: str) -> Entry | None:
+    """The last move of `alias`, if it was a promotion of what `from_alias` named; else None."""
+    moves = finished(entries, alias)
+    if moves and moves[-1].kind == "promotion" and moves[-1].from_alias == from_alias:
+        return moves[-1]
+    return None

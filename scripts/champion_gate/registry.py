@@ -1,0 +1,586 @@
+"""The only file that calls MLflow: typed answers, typed errors, a time limit on every look-up.
+
+MLflow's own client retries for up to 20 minutes, retries creates, and lets a silent proxy's empty answer
+pass for "nothing there". Here retries are ours and bounded, creates are sent once and looked up after an
+unclear answer, and an answer that does not speak of what was asked for is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from champion_gate.errors import BadInput, OutsideWorldFailed, UnclearAnswer
+from champion_gate.text import fit_tag, one_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+OPERATION_ID = "gate.operation_id"
+_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET")
+_SCHEMES = ("http", "https", "databricks", "databricks-uc", "uc")
+# Waits between attempts of a look-up, in seconds; the deadline ends them.
+_BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
+_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED", "ABORTED"}
+
+
+class NotFound(OutsideWorldFailed):
+    """The registry answered that what was asked for does not exist."""
+
+
+class AlreadyExists(OutsideWorldFailed):
+    """The registry answered that what was to be made exists already."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model; `created` in Unix ms, `aliases` to version numbers."""
+
+    name: str
+    created: int
+    aliases: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version; `created` in Unix ms, `run_id` empty if it came from no run."""
+
+    name: str
+    number: str
+    created: int
+    run_id: str
+    source: str
+    status: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """An MLflow run; `start` in Unix ms, `artifact_uri` where its files are."""
+
+    id: str
+    experiment_id: str
+    status: str
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    start: int
+    artifact_uri: str
+    deleted: bool
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An MLflow experiment."""
+
+    id: str
+    name: str
+    deleted: bool
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A model that a run logged: a LoggedModel (3.x, with `model_id`), or a folder of the run's artifacts (2.x)."""
+
+    name: str
+    run_id: str
+    source: str
+    model_id: str | None
+
+
+def shown_uri(uri: str) -> str:
+    """A URI without its credentials and query, for people."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.netloc else uri
+
+
+class Registry:
+    """The MLflow server that the environment names.
+
+    Every method raises OutsideWorldFailed within `timeout` seconds when the server does not answer as it should.
+    """
+
+    def __init__(self, client: MlflowClient, uri: str, timeout: float, secrets: Iterable[str]) -> None:
+        self._client = client
+        self.uri = shown_uri(uri)
+        self.timeout = timeout
+        self._secrets = tuple(secret for secret in secrets if len(secret) > 2)
+
+    @classmethod
+    def connect(cls, timeout: float = 30.0) -> Registry:
+        """The registry that MLflow's own environment variables name. Opens no connection yet.
+
+        Raises:
+            BadInput: MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI is unset or a local path: there is no silent local store.
+        """
+        uris = {"MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", "").strip()}
+        if registry := os.environ.get("MLFLOW_REGISTRY_URI", "").strip():
+            uris["MLFLOW_REGISTRY_URI"] = registry
+        secrets = [os.environ.get(name, "") for name in _SECRETS]
+        for variable, uri in uris.items():
+            secrets += _check_uri(variable, uri)
+        os.environ.update(
+            # One attempt a request: retries are ours, since MLflow's repeat creates and last for minutes.
+            MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+            MLFLOW_HTTP_REQUEST_TIMEOUT=str(max(1, math.ceil(timeout / 3))),
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
+            MLFLOW_DISABLE_TELEMETRY="true",
+            MLFLOW_LOGGING_LEVEL="WARNING",
+        )
+        from mlflow import MlflowClient  # noqa: PLC0415  (2 s: not before it is needed, and after the settings)
+
+        client = MlflowClient(uris["MLFLOW_TRACKING_URI"], uris.get("MLFLOW_REGISTRY_URI"))
+        return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout, secrets)
+
+    # -- registered models and versions
+
+    def find_model(self, name: str) -> Model | None:
+        """The registered model with its aliases and tags, in one call; None if the registry says there is none."""
+        try:
+            answer = self._look_up(f"the model '{name}'", lambda: self._client.get_registered_model(name))
+        except NotFound:
+            return None
+        # An empty answer parses as a model without aliases; "no champion" must not come from that.
+        self._same(name, answer.name, "the model")
+        return Model(
+            answer.name,
+            int(answer.creation_timestamp),
+            {alias: str(number) for alias, number in dict(answer.aliases).items()},
+            dict(answer.tags),
+        )
+
+    def model(self, name: str) -> Model:
+        """As `find_model`.
+
+        Raises:
+            BadInput: there is none; says which there are.
+        """
+        found = self.find_model(name)
+        if found is None:
+            names = self.model_names()
+            raise BadInput(
+                f"There is no registered model '{one_line(name, 120)}' at {self.uri}.",
+                f"It has: {', '.join(one_line(n, 80) for n in names)}." if names else "It has no models at all.",
+                "Check the input 'model-name', and MLFLOW_TRACKING_URI.",
+            )
+        return found
+
+    def model_names(self, limit: int = 20) -> list[str]:
+        """Names of registered models, for a message."""
+        answer = self._look_up("the models", lambda: self._client.search_registered_models(max_results=limit))
+        return [model.name for model in answer]
+
+    def find_version(self, name: str, number: str) -> Version | None:
+        """The version, or None if the registry says there is none."""
+        try:
+            answer = self._look_up(f"version {number}", lambda: self._client.get_model_version(name, number))
+        except NotFound:
+            return None
+        self._same(f"{name}/{number}", f"{answer.name}/{answer.version}", "the version")
+        return _version(answer)
+
+    def version(self, name: str, number: str) -> Version:
+        """As `find_version`.
+
+        Raises:
+            BadInput: there is none; says which there are.
+        """
+        found = self.find_version(name, number)
+        if found is None:
+            numbers = sorted((v.number for v in self.versions(name, "")), key=int)
+            raise BadInput(
+                f"'{one_line(name, 120)}' at {self.uri} has no version {number}.",
+                f"It has: {', '.join(numbers[-20:])}." if numbers else "It has no versions.",
+                "Check the version's number.",
+            )
+        return found
+
+    def versions(self, name: str, condition: str) -> list[Version]:
+        """The versions of a model that meet a search condition (`run_id = '...'`), or all."""
+        quoted = name.replace("'", "''") if "'" in name else name
+        query = f"name = '{quoted}'" + (f" and {condition}" if condition else "")
+        pages = self._pages("versions", lambda token: self._client.search_model_versions(query, 200, page_token=token))
+        return [_version(answer) for answer in pages]
+
+    def create_model(self, name: str, tags: Mapping[str, str], description: str) -> None:
+        """Make a registered model, or find that somebody else did meanwhile."""
+        try:
+            self._write("making the model", lambda: self._client.create_registered_model(name, dict(tags), description))
+        except AlreadyExists:
+            return
+        except UnclearAnswer:
+            if self.find_model(name) is None:
+                raise
+
+    def create_version(
+        self, name: str, logged: Logged, tags: Mapping[str, str], description: str, operation_id: str
+    ) -> Version:
+        """Register a logged model as a version, once: after an unclear answer the version is looked for."""
+        all_tags = _tags({**tags, OPERATION_ID: operation_id})
+        extra: dict[str, Any] = {"model_id": logged.model_id} if logged.model_id else {}
+
+        def create() -> Any:
+            return self._client.create_model_version(
+                name,
+                logged.source,
+                logged.run_id or None,
+                all_tags,
+                description=fit_tag(description) or None,
+                await_creation_for=int(self.timeout),
+                **extra,
+            )
+
+        try:
+            return _version(self._write("registering the version", create))
+        except UnclearAnswer:
+            made = [v for v in self.versions(name, "") if v.tags.get(OPERATION_ID) == operation_id]
+            if not made:
+                raise
+            return min(made, key=lambda version: int(version.number))
+
+    def set_version_tags(self, name: str, number: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a version, one call each."""
+        for key, value in _tags(tags).items():
+            self._set(f"the tag {key}", partial(self._client.set_model_version_tag, name, number, key, value))
+
+    def set_model_tag(self, name: str, key: str, value: str) -> None:
+        """Set a tag of a registered model."""
+        self._set(f"the tag {key}", lambda: self._client.set_registered_model_tag(name, key, fit_tag(value)))
+
+    def delete_model_tag(self, name: str, key: str) -> None:
+        """Drop a tag of a registered model."""
+        self._set(f"the tag {key}", lambda: self._client.delete_registered_model_tag(name, key))
+
+    def set_alias(self, name: str, alias: str, number: str) -> None:
+        """Point an alias at a version. Sent once: who repeats it may overwrite what came between."""
+        self._write(f"the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number))
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Drop an alias. Sent once."""
+        self._write(f"the alias {alias}", lambda: self._client.delete_registered_model_alias(name, alias))
+
+    # -- runs and experiments
+
+    def find_run(self, run_id: str) -> Run | None:
+        """A run with the latest value of each metric, or None if the server says there is none."""
+        try:
+            answer = self._look_up(f"the run {run_id}", lambda: self._client.get_run(run_id))
+        except NotFound:
+            return None
+        self._same(run_id, answer.info.run_id, "the run")
+        return _run(answer)
+
+    def search_runs(self, experiment_id: str, condition: str) -> list[Run]:
+        """All active runs of an experiment that meet a search condition, newest first."""
+        pages = self._pages(
+            "runs",
+            lambda token: self._client.search_runs(
+                [experiment_id], condition, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+            ),
+        )
+        return [_run(answer) for answer in pages]
+
+    def find_experiment(self, *, id: str = "", name: str = "") -> Experiment | None:
+        """An experiment by id or name, deleted ones too; None if the server says there is none."""
+        try:
+            if id:
+                answer = self._look_up(f"experiment {id}", lambda: self._client.get_experiment(id))
+            else:
+                answer = self._look_up(f"experiment {name}", lambda: self._client.get_experiment_by_name(name))
+        except NotFound:
+            return None
+        if answer is None:
+            return None
+        self._same(id or name, answer.experiment_id if id else answer.name, "the experiment")
+        return Experiment(answer.experiment_id, answer.name, answer.lifecycle_stage == "deleted")
+
+    def ensure_experiment(self, name: str) -> Experiment:
+        """The experiment of this name, made if there is none.
+
+        Raises:
+            OutsideWorldFailed: it was deleted: its name cannot be used until it is restored.
+        """
+        found = self.find_experiment(name=name)
+        if found is None:
+            try:
+                made = self._write("making the experiment", lambda: self._client.create_experiment(name))
+                return Experiment(str(made), name, deleted=False)
+            except (AlreadyExists, UnclearAnswer):
+                found = self.find_experiment(name=name)
+        if found is None:
+            raise OutsideWorldFailed(
+                f"The experiment '{one_line(name, 200)}' could not be made.",
+                "The server did not say that it made it, and does not show it.",
+                "Run this again when the server is well.",
+            )
+        if found.deleted:
+            raise OutsideWorldFailed(
+                f"The experiment '{one_line(name, 200)}' was deleted.",
+                "MLflow keeps a deleted experiment's name.",
+                f"Restore it: mlflow experiments restore --experiment-id {found.id}",
+            )
+        return found
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+        """Open a run, once: after an unclear answer it is looked for by its operation id."""
+        operation_id = tags.get(OPERATION_ID) or uuid.uuid4().hex
+        all_tags = _tags({**tags, OPERATION_ID: operation_id})
+        try:
+            return _run(
+                self._write(
+                    "opening a run",
+                    lambda: self._client.create_run(experiment_id, tags=all_tags, run_name=fit_tag(name, 250) or None),
+                )
+            )
+        except UnclearAnswer:
+            made = self.search_runs(experiment_id, f"tags.`{OPERATION_ID}` = '{operation_id}'")
+            if not made:
+                raise
+            return min(made, key=lambda run: (run.start, run.id))
+
+    def log(self, run_id: str, *, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None) -> None:
+        """Write metrics and tags of a run in one call."""
+        from mlflow.entities import Metric, RunTag  # noqa: PLC0415
+
+        now = int(time.time() * 1000)
+        rows = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
+        labels = [RunTag(key, value) for key, value in _tags(tags or {}).items()]
+        self._set("the run's figures", lambda: self._client.log_batch(run_id, metrics=rows, tags=labels))
+
+    def end_run(self, run_id: str, status: str, timeout: float | None = None) -> None:
+        """End a run as FINISHED, FAILED or KILLED."""
+        self._set("the run's end", lambda: self._client.set_terminated(run_id, status), timeout)
+
+    # -- what a training run logged
+
+    def logged_models(self, run: Run) -> list[Logged]:
+        """The models that a run logged, as LoggedModels (3.x) and as folders of its artifacts (2.x)."""
+        found = [
+            Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id) for model in self._logged_3x(run)
+        ]
+        names = {model.name for model in found}
+        # On 3.x a LoggedModel shows among the run's artifacts too; the folder is then the same model again.
+        return found + [model for model in self._logged_2x(run) if model.name not in names]
+
+    def _logged_3x(self, run: Run) -> list[Any]:
+        query = f"source_run_id = '{run.id}'"
+        try:
+            pages = self._pages(
+                "logged models",
+                lambda token: self._client.search_logged_models(
+                    [run.experiment_id], filter_string=query, page_token=token
+                ),
+            )
+        except _NoSuchEndpoint:
+            return []  # a 2.x server: it has no LoggedModels
+        return [model for model in pages if model.source_run_id == run.id]
+
+    def _logged_2x(self, run: Run) -> list[Logged]:
+        found: list[Logged] = []
+        folders = [""]
+        for _ in range(200):  # no tree of a model's files is deeper or wider before its MLmodel is met
+            if not folders:
+                break
+            folder = folders.pop(0)
+            listing = self._look_up("the run's artifacts", partial(self._client.list_artifacts, run.id, folder or None))
+            if folder and any(item.path == f"{folder}/MLmodel" for item in listing):
+                found.append(Logged(folder, run.id, f"{run.artifact_uri.rstrip('/')}/{folder}", None))
+            elif folder.count("/") < 3:
+                folders += [item.path for item in listing if item.is_dir]
+        return found
+
+    # -- one call
+
+    def _look_up(self, what: str, call: Callable[[], T]) -> T:
+        return self._attempts(f"look up {what}", call, self.timeout)
+
+    def _set(self, what: str, call: Callable[[], Any], timeout: float | None = None) -> None:
+        """A write that does no harm when it is sent twice."""
+        self._attempts(f"write {what}", call, timeout or self.timeout)
+
+    def _write(self, what: str, call: Callable[[], T]) -> T:
+        """A write that is sent once, and whose unclear answer is the caller's to look up."""
+        try:
+            return _bounded(call, self.timeout)
+        except _NoAnswer as error:
+            raise UnclearAnswer(*self._silence(f"get an answer to {what}")) from error
+        except Exception as error:
+            raise self._explained(f"get an answer to {what}", error, unclear=True) from error
+
+    def _attempts(self, what: str, call: Callable[[], T], timeout: float) -> T:
+        deadline = time.monotonic() + timeout
+        for wait in (*_BACKOFF, None):
+            try:
+                return _bounded(call, deadline - time.monotonic())
+            except _NoAnswer as error:
+                raise OutsideWorldFailed(*self._silence(what)) from error
+            except Exception as error:
+                explained = self._explained(what, error)
+                left = deadline - time.monotonic()
+                if wait is None or not _is_transient(error) or left <= wait:
+                    raise explained from error
+                time.sleep(wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _pages(self, what: str, call: Callable[[str | None], Any]) -> list[Any]:
+        rows: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._look_up(what, partial(call, token))
+            rows += page
+            token = page.token
+            if not token:
+                return rows
+
+    def _same(self, asked: str, answered: str, what: str) -> None:
+        if str(answered) != asked:
+            raise OutsideWorldFailed(
+                f"{self.uri} did not answer for {what} '{one_line(asked, 120)}'.",
+                f"Its answer speaks of '{one_line(str(answered), 120)}': something between here and MLflow answers in its place.",
+                "Check MLFLOW_TRACKING_URI, and proxies on the way.",
+            )
+
+    def _silence(self, what: str) -> tuple[str, str, str]:
+        return (
+            f"Could not {what}: {self.uri} did not answer within {self.timeout:g} s.",
+            "Nothing was decided on a guess.",
+            "Check that the server is up and reachable from this runner; registry-timeout raises the limit.",
+        )
+
+    def _explained(self, what: str, error: Exception, *, unclear: bool = False) -> OutsideWorldFailed | BadInput:
+        """`error` as one of ours. Its text is cut and freed of secrets, since servers and proxies echo much."""
+        code = _code(error)
+        said = str(error)
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        head = f"Could not {what} at {self.uri}:"
+        body = one_line(said.partition("(Caused by ")[2].rstrip(")") or said, 400)
+        if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            return NotFound(f"{head} it does not exist.", body)
+        if code in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
+            return AlreadyExists(f"{head} it exists already.", body)
+        if code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
+            return OutsideWorldFailed(
+                f"{head} not logged in (401).", body, "Check MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN."
+            )
+        if code == "PERMISSION_DENIED":
+            return OutsideWorldFailed(
+                f"{head} not permitted (403).",
+                body,
+                "Give the account of this job EDIT permission on the model and its experiments; if the answer speaks "
+                "of the host, add this host name to the server's --allowed-hosts.",
+            )
+        if code == "ENDPOINT_NOT_FOUND":
+            return _NoSuchEndpoint(
+                f"{head} there is no MLflow API (404).", body, "Check MLFLOW_TRACKING_URI; it ends before '/api'."
+            )
+        if code == "INVALID_PARAMETER_VALUE":
+            return BadInput(f"{head} it was refused.", body, "Check the names and values given.")
+        kind = UnclearAnswer if unclear else OutsideWorldFailed
+        return kind(
+            f"{head} no usable answer.", body, "Check that the server is up, and that the URL is that of MLflow itself, not of a login page."
+        )
+
+
+class _NoSuchEndpoint(OutsideWorldFailed):
+    """The server has no such API: an older MLflow, or no MLflow at all."""
+
+
+class _NoAnswer(Exception):
+    """The time limit of a call passed."""
+
+
+def _bounded(call: Callable[[], T], seconds: float) -> T:
+    """`call()` with a time limit on all of it: name look-up, connecting, and answers that drip.
+
+    In a daemon thread, since no socket option limits a whole request and a signal does not end a name look-up.
+    """
+    results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            results.put((True, call()))
+        except BaseException as error:  # handed over to the caller, who raises it
+            results.put((False, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        ok, value = results.get(timeout=max(seconds, 0.01))
+    except queue.Empty:
+        raise _NoAnswer from None
+    if not ok:
+        raise value
+    result: T = value
+    return result
+
+
+def _check_uri(variable: str, uri: str) -> list[str]:
+    """Refuse what is no server's address; return the secrets that the URI holds."""
+    if not uri:
+        raise BadInput(
+            f"{variable} is not set.",
+            "It names the MLflow server that holds the registry.",
+            f"Set it in the workflow's env, for example {variable}: https://mlflow.example.com",
+        )
+    scheme = uri.partition(":")[0]
+    if scheme not in _SCHEMES or (scheme in ("http", "https") and not urlsplit(uri).hostname):
+        raise BadInput(
+            f"{variable} '{one_line(shown_uri(uri), 120)}' does not name a server.",
+            "A release needs a registry that others see too; a local path or database would be one of its own.",
+            "Give the address of an MLflow server, for example https://mlflow.example.com",
+        )
+    userinfo = urlsplit(uri).netloc.rpartition("@")[0]
+    return [userinfo, *userinfo.split(":", 1)[1:]]
+
+
+def _code(error: Exception) -> str:
+    return str(getattr(error, "error_code", ""))
+
+
+def _is_transient(error: Exception) -> bool:
+    # A login page answers the same to every attempt.
+    return (_code(error) in _TRANSIENT or not _code(error)) and "valid JSON" not in str(error)
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: fit_tag(value) for key, value in tags.items()}
+
+
+def _version(answer: Any) -> Version:
+    return Version(
+        answer.name,
+        str(answer.version),
+        int(answer.creation_timestamp or 0),
+        answer.run_id or "",
+        answer.source or "",
+        str(answer.status),
+        dict(answer.tags),
+    )
+
+
+def _run(answer: Any) -> Run:
+    info, data = answer.info, answer.data
+    return Run(
+        info.run_id,
+        info.experiment_id,
+        str(info.status),
+        dict(data.metrics),
+        dict(data.tags),
+        int(info.start_time or 0),
+        info.artifact_uri or "",
+        info.lifecycle_stage == "deleted",
+    )
+
+

@@ -1,0 +1,190 @@
+"""The release log: one MLflow experiment per model, with one run per gate, promotion and rollback.
+
+Its id stands in the model's tag `gate.release_log`. A log that was deleted or cannot be read is an error,
+never an empty history.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from champion_gate import conventions, lineage
+from champion_gate.errors import BadInput, OutsideWorldFailed
+from champion_gate.github import Context
+from champion_gate.lineage import Entry, Kind
+from champion_gate.registry import OPERATION_ID, Model, Registry, Run, Version
+from champion_gate.text import one_line
+from champion_gate.verdict import NONE
+
+LOG_TAG = "gate.release_log"
+OPEN_MOVE_TAG = "gate.open_move"
+HOLD_TAG = "gate.hold"
+
+
+def team_of(registry: Registry, model: Model, version: Version | None, given: str) -> str:
+    """The team that the release log stands under: as given, else the model's tag, else the tag of the version's run.
+
+    Raises:
+        BadInput: none of them says.
+    """
+    team = given or model.tags.get("team", "")
+    if not team and version is not None and version.run_id:
+        run = registry.find_run(version.run_id)
+        team = run.tags.get("team", "") if run else ""
+    if not team:
+        raise BadInput(
+            f"The team of '{one_line(model.name, 120)}' is not known.",
+            "The release log is kept under /{team}/{model}/releases, and neither the model nor the version's run has a tag 'team'.",
+            "Set the input 'team' once; it is not needed after the first release.",
+        )
+    return conventions.team_name(team)
+
+
+@dataclass(frozen=True)
+class ReleaseLog:
+    """The log of one registered model, as it is now; `experiment_id` is empty while nothing was written yet."""
+
+    registry: Registry
+    model: Model
+    experiment_id: str
+    _entries: list[list[Entry]] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def find(cls, registry: Registry, model: Model, team: str = "") -> ReleaseLog:
+        """The model's log, for reading: by the model's tag, else by the name that it would be made under.
+
+        Raises:
+            OutsideWorldFailed: the model names a log that was deleted or is not there.
+        """
+        if experiment_id := model.tags.get(LOG_TAG, ""):
+            found = registry.find_experiment(id=experiment_id)
+            if found is None or found.deleted:
+                raise OutsideWorldFailed(
+                    f"The release log of '{one_line(model.name, 120)}' is gone (experiment {one_line(experiment_id, 60)}).",
+                    "Without it nobody can say what was released before, or taken back.",
+                    f"Restore it: mlflow experiments restore --experiment-id {one_line(experiment_id, 60)}",
+                )
+            return cls(registry, model, found.id)
+        team = team or model.tags.get("team", "")
+        found = registry.find_experiment(name=_log_name(team, model.name)) if team else None
+        if found is not None and found.deleted:
+            raise OutsideWorldFailed(
+                f"The release log '{one_line(found.name, 200)}' was deleted.",
+                "Without it nobody can say what was released before, or taken back.",
+                f"Restore it: mlflow experiments restore --experiment-id {found.id}",
+            )
+        return cls(registry, model, found.id if found else "")
+
+    def made(self, team: str) -> ReleaseLog:
+        """This log, made and named by the model's tag if it was not yet."""
+        if self.experiment_id and self.model.tags.get(LOG_TAG) == self.experiment_id:
+            return self
+        experiment_id = self.experiment_id or self.registry.ensure_experiment(_log_name(team, self.model.name)).id
+        self.registry.set_model_tag(self.model.name, LOG_TAG, experiment_id)
+        return ReleaseLog(self.registry, self.model, experiment_id)
+
+    def entries(self) -> list[Entry]:
+        """All entries, newest first; those of an earlier model of this name are marked. Read once."""
+        if not self._entries:
+            runs = self.registry.search_runs(self.experiment_id, "") if self.experiment_id else []
+            self._entries.append([_entry(run, self.model.created) for run in runs if "gate.kind" in run.tags])
+        return self._entries[0]
+
+    def moves(self) -> list[Entry]:
+        """The promotions and rollbacks; cheaper than `entries` where gates are many."""
+        if self._entries or not self.experiment_id:
+            return [entry for entry in self.entries() if entry.is_move]
+        runs = self.registry.search_runs(self.experiment_id, "tags.`gate.kind` != 'gate'")
+        return [entry for entry in (_entry(run, self.model.created) for run in runs) if entry.is_move]
+
+    def write(
+        self,
+        kind: Kind,
+        state: str,
+        alias: str,
+        job: Context,
+        *,
+        from_version: str | None,
+        to_version: str | None,
+        tags: Mapping[str, str],
+        environment: str = "release",
+    ) -> str:
+        """Write one entry as a run with all its tags in one call; returns the run's id."""
+        all_tags = {
+            "gate.kind": kind,
+            "gate.state": state,
+            "gate.model": self.model.name,
+            "gate.model_created": str(self.model.created),
+            "gate.alias": alias,
+            "gate.from": from_version or NONE,
+            "gate.to": to_version or NONE,
+            OPERATION_ID: uuid.uuid4().hex,
+            "gate.actor": job.actor,
+            "gate.commit": job.commit,
+            "gate.repository": job.repository,
+            "gate.github_run": job.run_id,
+            "gate.workflow_url": job.run_url,
+            "team": self.model.tags.get("team", ""),
+            "owner": job.actor,
+            "git.commit": job.commit,
+            "environment": environment,
+            "purpose": kind,
+            **tags,
+        }
+        name = f"{kind} {from_version or NONE} to {to_version or NONE}"
+        return self.registry.create_run(self.experiment_id, name, all_tags).id
+
+
+def _log_name(team: str, model: str) -> str:
+    return f"/{team}/{model}/releases"
+
+
+def _entry(run: Run, model_created: int) -> Entry:
+    tags = run.tags
+    created = _number(tags.get("gate.model_created", ""))
+    return Entry(
+        run_id=run.id,
+        kind=_kind(tags["gate.kind"]),
+        state=tags.get("gate.state", ""),
+        alias=tags.get("gate.alias", ""),
+        from_version=_version(tags, "gate.from"),
+        to_version=_version(tags, "gate.to"),
+        previous=_version(tags, "gate.previous"),
+        operation_id=tags.get(OPERATION_ID, ""),
+        fence=_number(tags.get("gate.fence", "")),
+        actor=tags.get("gate.actor", ""),
+        commit=tags.get("gate.commit", ""),
+        reason=tags.get("gate.reason", ""),
+        verdict=tags.get("gate.verdict", ""),
+        time=run.start,
+        model_created=created,
+        from_alias=tags.get("gate.from_alias") or None,
+        github_run=tags.get("gate.github_run", ""),
+        earlier_model=created != model_created,
+    )
+
+
+def _kind(text: str) -> Kind:
+    if text in ("gate", "promotion", "rollback"):
+        return text  # type: ignore[return-value]  # narrowed by the test above, which mypy does not follow
+    raise OutsideWorldFailed(
+        f"The release log holds a run of the unknown kind '{one_line(text, 60)}'.",
+        "It was written by a newer version of this gate, or by hand.",
+        "Use the newest version of this gate, or delete that run if it is not the gate's.",
+    )
+
+
+def _version(tags: Mapping[str, str], key: str) -> str | None:
+    value = tags.get(key, NONE)
+    return None if value in ("", NONE) else value
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def released_before(entries: Sequence[Entry], alias: str) -> bool:
+    """Whether the log knows of a finished move of `alias`."""
+    return bool(lineage.finished(entries, alias))
