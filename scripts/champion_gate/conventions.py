@@ -49,7 +49,9 @@ def experiment_name(name: str) -> ExperimentName:
     Raises:
         BadInput: the name is not `/{team}/{project}/{type}`; says which part, and proposes a name.
     """
-    rule = "The rule is /{team}/{project}/{type}: three parts in lower case letters, digits, '.', '_' and '-'."
+    rule = (
+        "The rule is /{team}/{project}/{type}: three parts in lower case letters, digits, '.', '_' and '-'."
+    )
     parts = name.split("/")[1:] if name.startswith("/") else name.split("/")
     bad = [part for part in parts if not _EXPERIMENT_PART.fullmatch(part)]
     if name.startswith("/") and len(parts) == 3 and not bad and len(name) <= 250:
@@ -64,7 +66,11 @@ def experiment_name(name: str) -> ExperimentName:
         problem = f"it has {len(parts)} part{'s' if len(parts) != 1 else ''}, and 3 are needed."
     proposed = [_slug(part) for part in parts if _slug(part)]
     proposed = (proposed + ["project", "training"][max(0, len(proposed) - 1) :])[:3] if proposed else []
-    do = f"Did you mean '/{'/'.join(proposed)}'?" if len(proposed) == 3 else "For example '/search/ranking/training'."
+    do = (
+        f"Did you mean '/{'/'.join(proposed)}'?"
+        if len(proposed) == 3
+        else "For example '/search/ranking/training'."
+    )
     raise BadInput(f"experiment-name '{one_line(name, 120)}' is not well formed: {problem}", rule, do)
 
 
@@ -111,7 +117,9 @@ def new_model_name(name: str) -> None:
     if problem := model_name_problem(name):
         why, proposal = problem
         raise BadInput(
-            f"model-name '{one_line(name, 120)}' is not well formed: {why}", MODEL_NAME_RULE, f"Did you mean '{proposal}'?"
+            f"model-name '{one_line(name, 120)}' is not well formed: {why}",
+            MODEL_NAME_RULE,
+            f"Did you mean '{proposal}'?",
         )
 
 

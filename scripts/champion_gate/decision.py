@@ -172,7 +172,11 @@ def data_difference(challenger: Side, champion: Side) -> str | None:
 
     Both must name the same `evaluation.data.version`; where neither names one, the same `data.version`.
     """
-    key, mine, theirs = "evaluation.data.version", challenger.evaluation_data_version, champion.evaluation_data_version
+    key, mine, theirs = (
+        "evaluation.data.version",
+        challenger.evaluation_data_version,
+        champion.evaluation_data_version,
+    )
     if mine is None and theirs is None:
         key, mine, theirs = "data.version", challenger.data_version, champion.data_version
     if mine is not None and mine == theirs:

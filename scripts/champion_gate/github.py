@@ -47,7 +47,11 @@ def context() -> Context:
     return Context(
         actor=utf8(get("GITHUB_ACTOR", "") or _git("config", "user.name") or _user()),
         commit=utf8(get("GITHUB_SHA", "") or _git("rev-parse", "HEAD")),
-        branch=utf8(get("GITHUB_HEAD_REF", "") or get("GITHUB_REF_NAME", "") or _git("rev-parse", "--abbrev-ref", "HEAD")),
+        branch=utf8(
+            get("GITHUB_HEAD_REF", "")
+            or get("GITHUB_REF_NAME", "")
+            or _git("rev-parse", "--abbrev-ref", "HEAD")
+        ),
         repository=utf8(repository or _git("config", "--get", "remote.origin.url").rpartition("@")[2]),
         run_id=utf8(run_id),
         run_url=utf8(f"{server}/{repository}/actions/runs/{run_id}" if repository and run_id else ""),
@@ -96,7 +100,10 @@ def write_summary(markdown: str) -> bool:
         return False
     raw = markdown.encode("utf-8")
     if len(raw) > _SUMMARY_BYTES:
-        raw = raw[:_SUMMARY_BYTES].decode("utf-8", "ignore").encode() + b"\n\n_Cut here: GitHub shows no more._\n"
+        raw = (
+            raw[:_SUMMARY_BYTES].decode("utf-8", "ignore").encode()
+            + b"\n\n_Cut here: GitHub shows no more._\n"
+        )
     with open(path, "ab") as file:
         file.write(raw + b"\n")
     return True
@@ -108,7 +115,10 @@ def annotate(level: Literal["error", "warning", "notice"], title: str, message: 
         print(f"{level}: {one_line(message, _ANNOTATION_CHARACTERS)}", file=sys.stderr, flush=True)
         return
     properties = _command_value(one_line(title, 200)).replace(":", "%3A").replace(",", "%2C")
-    print(f"::{level} title={properties}::{_command_value(one_line(message, _ANNOTATION_CHARACTERS))}", flush=True)
+    print(
+        f"::{level} title={properties}::{_command_value(one_line(message, _ANNOTATION_CHARACTERS))}",
+        flush=True,
+    )
 
 
 def _command_value(text: str) -> str:

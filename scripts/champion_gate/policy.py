@@ -57,7 +57,13 @@ def from_inputs(
         BadInput: a value that cannot be, or that no model could pass; names the input.
     """
     asked: dict[str, Any] = {
-        "metrics": [{"name": conventions.metric_name(metric), "threshold": threshold, "max_regression": max_regression}],
+        "metrics": [
+            {
+                "name": conventions.metric_name(metric),
+                "threshold": threshold,
+                "max_regression": max_regression,
+            }
+        ],
         "allow_different_data": allow_different_data,
     }
     try:

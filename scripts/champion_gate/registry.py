@@ -28,11 +28,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPERATION_ID = "gate.operation_id"
-_SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "DATABRICKS_CLIENT_SECRET")
+_SECRETS = (
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "DATABRICKS_TOKEN",
+    "DATABRICKS_CLIENT_SECRET",
+)
 _SCHEMES = ("http", "https", "databricks", "databricks-uc", "uc")
 # Waits between attempts of a look-up, in seconds; the deadline ends them.
 _BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
-_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "RESOURCE_EXHAUSTED", "REQUEST_LIMIT_EXCEEDED", "ABORTED"}
+_TRANSIENT = {
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "RESOURCE_EXHAUSTED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "ABORTED",
+}
 
 
 class NotFound(OutsideWorldFailed):
@@ -172,7 +183,9 @@ class Registry:
             names = self.model_names()
             raise BadInput(
                 f"There is no registered model '{one_line(name, 120)}' at {self.uri}.",
-                f"It has: {', '.join(one_line(n, 80) for n in names)}." if names else "It has no models at all.",
+                f"It has: {', '.join(one_line(n, 80) for n in names)}."
+                if names
+                else "It has no models at all.",
                 "Check the input 'model-name', and MLFLOW_TRACKING_URI.",
             )
         return found
@@ -211,13 +224,18 @@ class Registry:
         """The versions of a model that meet a search condition (`run_id = '...'`), or all."""
         quoted = name.replace("'", "''") if "'" in name else name
         query = f"name = '{quoted}'" + (f" and {condition}" if condition else "")
-        pages = self._pages("versions", lambda token: self._client.search_model_versions(query, 200, page_token=token))
+        pages = self._pages(
+            "versions", lambda token: self._client.search_model_versions(query, 200, page_token=token)
+        )
         return [_version(answer) for answer in pages]
 
     def create_model(self, name: str, tags: Mapping[str, str], description: str) -> None:
         """Make a registered model, or find that somebody else did meanwhile."""
         try:
-            self._write("making the model", lambda: self._client.create_registered_model(name, dict(tags), description))
+            self._write(
+                "making the model",
+                lambda: self._client.create_registered_model(name, dict(tags), description),
+            )
         except AlreadyExists:
             return
         except UnclearAnswer:
@@ -265,7 +283,9 @@ class Registry:
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Point an alias at a version. Sent once: who repeats it may overwrite what came between."""
-        self._write(f"the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number))
+        self._write(
+            f"the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number)
+        )
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Drop an alias. Sent once."""
@@ -287,18 +307,25 @@ class Registry:
         pages = self._pages(
             "runs",
             lambda token: self._client.search_runs(
-                [experiment_id], condition, max_results=1000, order_by=["attributes.start_time DESC"], page_token=token
+                [experiment_id],
+                condition,
+                max_results=1000,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
             ),
         )
         return [_run(answer) for answer in pages]
 
     def find_experiment(self, *, id: str = "", name: str = "") -> Experiment | None:
         """An experiment by id or name, deleted ones too; None if the server says there is none."""
+        answer: Any
         try:
             if id:
                 answer = self._look_up(f"experiment {id}", lambda: self._client.get_experiment(id))
             else:
-                answer = self._look_up(f"experiment {name}", lambda: self._client.get_experiment_by_name(name))
+                answer = self._look_up(
+                    f"experiment {name}", lambda: self._client.get_experiment_by_name(name)
+                )
         except NotFound:
             return None
         if answer is None:
@@ -341,7 +368,9 @@ class Registry:
             return _run(
                 self._write(
                     "opening a run",
-                    lambda: self._client.create_run(experiment_id, tags=all_tags, run_name=fit_tag(name, 250) or None),
+                    lambda: self._client.create_run(
+                        experiment_id, tags=all_tags, run_name=fit_tag(name, 250) or None
+                    ),
                 )
             )
         except UnclearAnswer:
@@ -350,7 +379,13 @@ class Registry:
                 raise
             return min(made, key=lambda run: (run.start, run.id))
 
-    def log(self, run_id: str, *, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None) -> None:
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         """Write metrics and tags of a run in one call."""
         from mlflow.entities import Metric, RunTag  # noqa: PLC0415
 
@@ -368,7 +403,8 @@ class Registry:
     def logged_models(self, run: Run) -> list[Logged]:
         """The models that a run logged, as LoggedModels (3.x) and as folders of its artifacts (2.x)."""
         found = [
-            Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id) for model in self._logged_3x(run)
+            Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id)
+            for model in self._logged_3x(run)
         ]
         names = {model.name for model in found}
         # On 3.x a LoggedModel shows among the run's artifacts too; the folder is then the same model again.
@@ -394,7 +430,9 @@ class Registry:
             if not folders:
                 break
             folder = folders.pop(0)
-            listing = self._look_up("the run's artifacts", partial(self._client.list_artifacts, run.id, folder or None))
+            listing = self._look_up(
+                "the run's artifacts", partial(self._client.list_artifacts, run.id, folder or None)
+            )
             if folder and any(item.path == f"{folder}/MLmodel" for item in listing):
                 found.append(Logged(folder, run.id, f"{run.artifact_uri.rstrip('/')}/{folder}", None))
             elif folder.count("/") < 3:
@@ -459,7 +497,9 @@ class Registry:
             "Check that the server is up and reachable from this runner; registry-timeout raises the limit.",
         )
 
-    def _explained(self, what: str, error: Exception, *, unclear: bool = False) -> OutsideWorldFailed | BadInput:
+    def _explained(
+        self, what: str, error: Exception, *, unclear: bool = False
+    ) -> OutsideWorldFailed | BadInput:
         """`error` as one of ours. Its text is cut and freed of secrets, since servers and proxies echo much."""
         code = _code(error)
         said = str(error)
@@ -473,7 +513,9 @@ class Registry:
             return AlreadyExists(f"{head} it exists already.", body)
         if code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"):
             return OutsideWorldFailed(
-                f"{head} not logged in (401).", body, "Check MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN."
+                f"{head} not logged in (401).",
+                body,
+                "Check MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN.",
             )
         if code == "PERMISSION_DENIED":
             return OutsideWorldFailed(
@@ -484,13 +526,17 @@ class Registry:
             )
         if code == "ENDPOINT_NOT_FOUND":
             return _NoSuchEndpoint(
-                f"{head} there is no MLflow API (404).", body, "Check MLFLOW_TRACKING_URI; it ends before '/api'."
+                f"{head} there is no MLflow API (404).",
+                body,
+                "Check MLFLOW_TRACKING_URI; it ends before '/api'.",
             )
         if code == "INVALID_PARAMETER_VALUE":
             return BadInput(f"{head} it was refused.", body, "Check the names and values given.")
         kind = UnclearAnswer if unclear else OutsideWorldFailed
         return kind(
-            f"{head} no usable answer.", body, "Check that the server is up, and that the URL is that of MLflow itself, not of a login page."
+            f"{head} no usable answer.",
+            body,
+            "Check that the server is up, and that the URL is that of MLflow itself, not of a login page.",
         )
 
 
@@ -582,5 +628,3 @@ def _run(answer: Any) -> Run:
         info.artifact_uri or "",
         info.lifecycle_stage == "deleted",
     )
-
-

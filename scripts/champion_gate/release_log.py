@@ -7,10 +7,9 @@ never an empty history.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-from champion_gate import conventions, lineage
+from champion_gate import conventions
 from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.github import Context
 from champion_gate.lineage import Entry, Kind
@@ -42,14 +41,13 @@ def team_of(registry: Registry, model: Model, version: Version | None, given: st
     return conventions.team_name(team)
 
 
-@dataclass(frozen=True)
 class ReleaseLog:
     """The log of one registered model, as it is now; `experiment_id` is empty while nothing was written yet."""
 
-    registry: Registry
-    model: Model
-    experiment_id: str
-    _entries: list[list[Entry]] = field(default_factory=list, repr=False)
+    def __init__(self, registry: Registry, model: Model, experiment_id: str) -> None:
+        self.registry = registry
+        self.model = model
+        self.experiment_id = experiment_id
 
     @classmethod
     def find(cls, registry: Registry, model: Model, team: str = "") -> ReleaseLog:
@@ -81,23 +79,23 @@ class ReleaseLog:
         """This log, made and named by the model's tag if it was not yet."""
         if self.experiment_id and self.model.tags.get(LOG_TAG) == self.experiment_id:
             return self
-        experiment_id = self.experiment_id or self.registry.ensure_experiment(_log_name(team, self.model.name)).id
+        experiment_id = (
+            self.experiment_id or self.registry.ensure_experiment(_log_name(team, self.model.name)).id
+        )
         self.registry.set_model_tag(self.model.name, LOG_TAG, experiment_id)
         return ReleaseLog(self.registry, self.model, experiment_id)
 
     def entries(self) -> list[Entry]:
-        """All entries, newest first; those of an earlier model of this name are marked. Read once."""
-        if not self._entries:
-            runs = self.registry.search_runs(self.experiment_id, "") if self.experiment_id else []
-            self._entries.append([_entry(run, self.model.created) for run in runs if "gate.kind" in run.tags])
-        return self._entries[0]
+        """All entries, newest first; those of an earlier model of this name are marked."""
+        return self._read("")
 
     def moves(self) -> list[Entry]:
         """The promotions and rollbacks; cheaper than `entries` where gates are many."""
-        if self._entries or not self.experiment_id:
-            return [entry for entry in self.entries() if entry.is_move]
-        runs = self.registry.search_runs(self.experiment_id, "tags.`gate.kind` != 'gate'")
-        return [entry for entry in (_entry(run, self.model.created) for run in runs) if entry.is_move]
+        return self._read("tags.`gate.kind` != 'gate'")
+
+    def _read(self, condition: str) -> list[Entry]:
+        runs = self.registry.search_runs(self.experiment_id, condition) if self.experiment_id else []
+        return [_entry(run, self.model.created) for run in runs if "gate.kind" in run.tags]
 
     def write(
         self,
@@ -183,8 +181,3 @@ def _version(tags: Mapping[str, str], key: str) -> str | None:
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def released_before(entries: Sequence[Entry], alias: str) -> bool:
-    """Whether the log knows of a finished move of `alias`."""
-    return bool(lineage.finished(entries, alias))

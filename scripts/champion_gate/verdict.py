@@ -162,7 +162,9 @@ def objections(verdict: Verdict, facts: Facts, now: datetime) -> list[str]:
     if verdict.alias != facts.alias:
         found.append(f"it was reached against the alias '{one_line(verdict.alias, 80)}'")
     if verdict.champion != facts.champion:
-        found.append(f"it was reached against {name(verdict.champion)}, and '{facts.alias}' is now {name(facts.champion)}")
+        found.append(
+            f"it was reached against {name(verdict.champion)}, and '{facts.alias}' is now {name(facts.champion)}"
+        )
     if verdict.time.tzinfo is None or verdict.time > now + MAX_AHEAD:
         found.append("it is dated in the future")
     elif now - verdict.time > MAX_AGE:
