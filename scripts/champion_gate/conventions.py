@@ -22,7 +22,7 @@ _RESERVED_TAG_PREFIXES = ("gate.", "mlflow.")
 _EXPERIMENT_PART = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _UNITY_CATALOG_NAME = re.compile(r"[^\s./:]+(\.[^\s./:]+){2}")
-_VERSION_WORD = re.compile(r"v?\d+([._]\d+)*|(?:v|ver|version)\d*|latest|final|new|old")
+_VERSION_WORD = re.compile(r"[a-z]*v\d+|version\d*|[a-z]*\d+$")
 _ALGORITHMS = frozenset(
     "bert catboost cnn dnn gbdt gbm gbt gru lambdamart lambdarank lgbm lightgbm listnet logreg lstm mlp ranknet "
     "resnet rnn sklearn svm tensorflow pytorch torch transformer xgb xgboost".split()
@@ -49,9 +49,7 @@ def experiment_name(name: str) -> ExperimentName:
     Raises:
         BadInput: the name is not `/{team}/{project}/{type}`; says which part, and proposes a name.
     """
-    rule = (
-        "The rule is /{team}/{project}/{type}: three parts in lower case letters, digits, '.', '_' and '-'."
-    )
+    rule = "The rule is /{team}/{project}/{type}: three parts in lower case letters, digits, '.', '_' and '-'."
     parts = name.split("/")[1:] if name.startswith("/") else name.split("/")
     bad = [part for part in parts if not _EXPERIMENT_PART.fullmatch(part)]
     if name.startswith("/") and len(parts) == 3 and not bad and len(name) <= 250:
@@ -66,11 +64,7 @@ def experiment_name(name: str) -> ExperimentName:
         problem = f"it has {len(parts)} part{'s' if len(parts) != 1 else ''}, and 3 are needed."
     proposed = [_slug(part) for part in parts if _slug(part)]
     proposed = (proposed + ["project", "training"][max(0, len(proposed) - 1) :])[:3] if proposed else []
-    do = (
-        f"Did you mean '/{'/'.join(proposed)}'?"
-        if len(proposed) == 3
-        else "For example '/search/ranking/training'."
-    )
+    do = f"Did you mean '/{'/'.join(proposed)}'?" if len(proposed) == 3 else "For example '/search/ranking/training'."
     raise BadInput(f"experiment-name '{one_line(name, 120)}' is not well formed: {problem}", rule, do)
 
 

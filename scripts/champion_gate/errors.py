@@ -64,4 +64,5 @@ class Cancelled(BaseException):
 
     @property
     def exit_code(self) -> int:
+        """What a shell says of a process that this signal ended."""
         return 128 + self.signal_number

@@ -104,11 +104,7 @@ def validate(
     champion = champion_of(registry, model, champion_alias, release_log)
     log(
         f"Judging version {version.number} of {model.name} against "
-        + (
-            f"champion version {champion.number}."
-            if champion
-            else "the thresholds: there is no champion yet."
-        )
+        + (f"champion version {champion.number}." if champion else "the thresholds: there is no champion yet.")
     )
     figures = evidence.from_runs(registry, version, champion)
     decision = decide(policy, figures)
@@ -132,16 +128,11 @@ def validate(
             "gate.basis": decision.basis.value,
             "gate.policy_digest": policy.digest(),
             "data.version": data_version or "",
-            **{
-                f"gate.check.{i}.{c.name}": f"{c.outcome.value}: {c.reason}"
-                for i, c in enumerate(decision.checks)
-            },
+            **{f"gate.check.{i}.{c.name}": f"{c.outcome.value}: {c.reason}" for i, c in enumerate(decision.checks)},
         },
     )
     figures_to_log = {"challenger": value, "champion": champion_value}
-    registry.log(
-        gate_run_id, metrics={f"{who}.{metric}": v for who, v in figures_to_log.items() if v is not None}
-    )
+    registry.log(gate_run_id, metrics={f"{who}.{metric}": v for who, v in figures_to_log.items() if v is not None})
     registry.end_run(gate_run_id, "FINISHED")
     document = _document(model, version, champion, champion_alias, policy, decision, job, gate_run_id)
     outcome_tags = {
@@ -149,9 +140,7 @@ def validate(
         "gate.outcome": decision.outcome.value,
     }
     registry.set_version_tags(model.name, version.number, outcome_tags)
-    return Judged(
-        model, version, champion, policy, decision, value, champion_value, gate_run_id, job, champion_alias
-    )
+    return Judged(model, version, champion, policy, decision, value, champion_value, gate_run_id, job, champion_alias)
 
 
 def _document(
@@ -191,6 +180,4 @@ def judged_version(version: Version) -> verdict.JudgedVersion:
     source = version.source
     if len(source) > 400:
         source = "sha256:" + hashlib.sha256(source.encode()).hexdigest()
-    return verdict.JudgedVersion(
-        number=version.number, created=version.created, run_id=version.run_id, source=source
-    )
+    return verdict.JudgedVersion(number=version.number, created=version.created, run_id=version.run_id, source=source)

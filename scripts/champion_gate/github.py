@@ -48,9 +48,7 @@ def context() -> Context:
         actor=utf8(get("GITHUB_ACTOR", "") or _git("config", "user.name") or _user()),
         commit=utf8(get("GITHUB_SHA", "") or _git("rev-parse", "HEAD")),
         branch=utf8(
-            get("GITHUB_HEAD_REF", "")
-            or get("GITHUB_REF_NAME", "")
-            or _git("rev-parse", "--abbrev-ref", "HEAD")
+            get("GITHUB_HEAD_REF", "") or get("GITHUB_REF_NAME", "") or _git("rev-parse", "--abbrev-ref", "HEAD")
         ),
         repository=utf8(repository or _git("config", "--get", "remote.origin.url").rpartition("@")[2]),
         run_id=utf8(run_id),
@@ -100,10 +98,7 @@ def write_summary(markdown: str) -> bool:
         return False
     raw = markdown.encode("utf-8")
     if len(raw) > _SUMMARY_BYTES:
-        raw = (
-            raw[:_SUMMARY_BYTES].decode("utf-8", "ignore").encode()
-            + b"\n\n_Cut here: GitHub shows no more._\n"
-        )
+        raw = raw[:_SUMMARY_BYTES].decode("utf-8", "ignore").encode() + b"\n\n_Cut here: GitHub shows no more._\n"
     with open(path, "ab") as file:
         file.write(raw + b"\n")
     return True

@@ -45,6 +45,7 @@ class Entry:
 
     @property
     def is_move(self) -> bool:
+        """Whether it moved an alias, or was to."""
         return self.kind != "gate"
 
 
@@ -70,9 +71,7 @@ def highest_fence(entries: Sequence[Entry]) -> int:
 
 def quarantined(entries: Sequence[Entry]) -> dict[str, Entry]:
     """The versions that were rolled back, of whatever alias, with the last rollback that took each back."""
-    return {
-        e.from_version: e for e in finished(entries) if e.kind == "rollback" and e.from_version is not None
-    }
+    return {e.from_version: e for e in finished(entries) if e.kind == "rollback" and e.from_version is not None}
 
 
 def line_of_champions(entries: Sequence[Entry], alias: str) -> list[str]:

@@ -7,13 +7,12 @@ moves at once are told apart by what is read back, not prevented.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from champion_gate import conventions, lineage, verdict
-from champion_gate.errors import BadInput, Cancelled, GateError, OutsideWorldFailed, Refused
+from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
 from champion_gate.gate import champion_of, judged_version, resolve
 from champion_gate.github import Context, annotate, log
 from champion_gate.lineage import Entry, Kind
@@ -86,14 +85,10 @@ def promote(
     number = number or resolve(model, from_alias, registry.uri)
     champion = model.aliases.get(to_alias)
     if champion == number:
-        run_id = next(
-            (e.run_id for e in reversed(lineage.finished(entries, to_alias)) if e.to_version == number), ""
-        )
+        run_id = next((e.run_id for e in reversed(lineage.finished(entries, to_alias)) if e.to_version == number), "")
         previous = model.aliases.get(previous_alias)
         reason = f"Version {number} is '{to_alias}' already."
-        return Moved(
-            model.name, "promotion", to_alias, previous, number, previous, False, run_id, reason, dry_run
-        )
+        return Moved(model.name, "promotion", to_alias, previous, number, previous, False, run_id, reason, dry_run)
     _not_on_hold(model)
     version = registry.version(model.name, number)
     champion_version = champion_of(registry, model, to_alias, release_log)
@@ -154,6 +149,8 @@ def rollback(
         log(f"This job took version {again.from_version} back before.")
         said = f"This job took version {again.from_version} back already."
         return _moved_before(model, again, said, dry_run)
+    if champion_alias not in model.aliases:
+        champion_of(registry, model, champion_alias, release_log)  # tells "gone" from "never released"
     champion = resolve(model, champion_alias, registry.uri)
     if from_version and from_version != champion:
         raise Refused(
@@ -176,18 +173,21 @@ def rollback(
     _not_quarantined(entries, target)
     team = team_of(registry, model, version, team)
     further = lineage.rollback_target(entries, champion_alias, target)
-    rolled_back = conventions.rolled_back_alias(champion_alias)
-    aliases = (previous_alias, champion_alias, rolled_back)
+    after: dict[str, str | None] = {previous_alias: further, champion_alias: target}
+    version_tags: dict[str, dict[str, str]] = {}
+    if registry.find_version(model.name, champion) is not None:  # else it was deleted under its alias
+        after[conventions.rolled_back_alias(champion_alias)] = champion
+        version_tags[champion] = {"rollback_reason": reason, "rolled_back_at": _now()}
     plan = _Plan(
         "rollback",
         champion_alias,
         champion,
         target,
         model.aliases.get(previous_alias),
-        before={alias: model.aliases.get(alias) for alias in aliases},
-        after={previous_alias: further, champion_alias: target, rolled_back: champion},
+        before={alias: model.aliases.get(alias) for alias in after},
+        after=after,
         drop={},
-        version_tags={champion: {"rollback_reason": reason, "rolled_back_at": _now()}},
+        version_tags=version_tags,
         run_tags={"gate.reason": reason, "gate.previous_alias": previous_alias},
     )
     return _carry_out(registry, release_log, plan, entries, job, team, dry_run)
@@ -221,25 +221,20 @@ def _carry_out(
     try:
         registry.set_model_tag(model.name, OPEN_MOVE_TAG, run_id)
         _still(registry, model, plan, run_id)
-        log(
-            f"Moving '{plan.alias}' of {model.name} from version {plan.from_version or NONE} to {plan.to_version}."
-        )
+        log(f"Moving '{plan.alias}' of {model.name} from version {plan.from_version or NONE} to {plan.to_version}.")
         _set_aliases(registry, model.name, plan.after, plan.alias)
         _read_back(registry, model.name, plan)
-    except (GateError, Cancelled):
-        _settle(registry, model.name, plan, run_id)
-        raise
-    _finish(registry, model.name, plan, run_id)
+        _finish(registry, model.name, plan, run_id)
+    except BaseException as error:
+        if not _settle(registry, model.name, plan, run_id) or not isinstance(error, GateError):
+            raise
+        annotate("warning", "Move finished after an error", str(error))
     return _moved(model, plan, run_id, reason, changed=True, dry_run=False)
 
 
-def _set_aliases(
-    registry: Registry, name: str, aliases: Mapping[str, str | None], champion_alias: str
-) -> None:
+def _set_aliases(registry: Registry, name: str, aliases: Mapping[str, str | None], champion_alias: str) -> None:
     """Point the aliases; the champion's comes after the others that are set, and what is dropped comes last."""
-    for alias, number in sorted(
-        aliases.items(), key=lambda item: (item[1] is None, item[0] == champion_alias)
-    ):
+    for alias, number in sorted(aliases.items(), key=lambda item: (item[1] is None, item[0] == champion_alias)):
         if number is not None:
             registry.set_alias(name, alias, number)
         elif alias in registry.model(name).aliases:
@@ -265,9 +260,7 @@ def _still(registry: Registry, model: Model, plan: _Plan, run_id: str) -> None:
 
 def _read_back(registry: Registry, name: str, plan: _Plan) -> None:
     aliases = registry.model(name).aliases
-    wrong = {
-        alias: aliases.get(alias) for alias, number in plan.after.items() if aliases.get(alias) != number
-    }
+    wrong = {alias: aliases.get(alias) for alias, number in plan.after.items() if aliases.get(alias) != number}
     if wrong:
         shown = ", ".join(f"'{alias}' is {number or NONE}" for alias, number in wrong.items())
         raise OutsideWorldFailed(
@@ -287,49 +280,37 @@ def _finish(registry: Registry, name: str, plan: _Plan, run_id: str) -> None:
             try:
                 registry.delete_alias(name, alias)
             except GateError as error:
-                annotate(
-                    "warning", "Alias kept", f"The alias '{alias}' still names version {number}. {error}"
-                )
+                annotate("warning", "Alias kept", f"The alias '{alias}' still names version {number}. {error}")
     _close(registry, name, run_id, lineage.DONE, "FINISHED")
 
 
-def _settle(registry: Registry, name: str, plan: _Plan, run_id: str) -> None:
+def _settle(registry: Registry, name: str, plan: _Plan, run_id: str) -> bool:
     """After a failure half-way: finish the move if the champion alias moved, undo it if it did not.
 
     Where somebody else moved the alias, or the registry is out of reach, the move stays open and says so.
+
+    Returns:
+        Whether the move was finished.
     """
     try:
         now = registry.model(name)
-        champion = now.aliases.get(plan.alias)
-        if champion == plan.to_version and now.tags.get(OPEN_MOVE_TAG) == run_id:
-            missing = {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}
-            _set_aliases(registry, name, missing, plan.alias)
+        champion, ours = now.aliases.get(plan.alias), now.tags.get(OPEN_MOVE_TAG) == run_id
+        if champion == plan.to_version and ours:
+            _set_aliases(registry, name, {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}, plan.alias)
             _finish(registry, name, plan, run_id)
-            annotate(
-                "warning",
-                "Move finished",
-                f"'{plan.alias}' is version {plan.to_version}: the move was finished after an error.",
-            )
-        elif champion == plan.from_version:
-            if now.tags.get(OPEN_MOVE_TAG) == run_id:
-                touched = {
-                    a: n for a, n in plan.before.items() if a in plan.after and now.aliases.get(a) != n
-                }
+            return True
+        if champion == plan.from_version:
+            if ours:
+                touched = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
                 _set_aliases(registry, name, touched, plan.alias)
             _close(registry, name, run_id, lineage.UNDONE, "FAILED")
             log(f"'{plan.alias}' stays version {plan.from_version or NONE}: the move was undone.")
-        else:
-            annotate(
-                "error",
-                "Move left open",
-                f"'{plan.alias}' names version {champion or NONE}, which this move did not set. It was left as it is.",
-            )
-    except (GateError, Cancelled) as error:
-        annotate(
-            "error",
-            "Move left open",
-            f"The move {run_id} of '{name}' could be neither finished nor undone: {error}",
-        )
+            return False
+        left = f"'{plan.alias}' names version {champion or NONE}, which this move did not set; it was left as it is."
+    except GateError as error:
+        left = f"It could be neither finished nor undone: {error}"
+    annotate("error", "Move left open", f"The move {run_id} of '{name}' is still open. {left}")
+    return False
 
 
 def _close(registry: Registry, name: str, run_id: str, state: str, status: str) -> None:
@@ -344,11 +325,7 @@ def _no_open_move(registry: Registry, model: Model) -> None:
     if not run_id:
         return
     run = registry.find_run(run_id)
-    began = (
-        datetime.fromtimestamp(run.start / 1000, timezone.utc).isoformat(timespec="seconds")
-        if run
-        else "unknown"
-    )
+    began = datetime.fromtimestamp(run.start / 1000, timezone.utc).isoformat(timespec="seconds") if run else "unknown"
     who = one_line(run.tags.get("gate.actor", "unknown"), 80) if run else "unknown"
     raise OutsideWorldFailed(
         f"A move of '{one_line(model.name, 120)}' is open: run {one_line(run_id, 60)}, begun {began} by {who}.",
@@ -375,9 +352,7 @@ def _not_quarantined(entries: Sequence[Entry], number: str) -> None:
         )
 
 
-def _was_champion(
-    entries: Sequence[Entry], model: Model, alias: str, previous_alias: str, target: str
-) -> None:
+def _was_champion(entries: Sequence[Entry], model: Model, alias: str, previous_alias: str, target: str) -> None:
     """A rollback goes to what served before. Where the log knows nothing yet, a person's word must do."""
     known = lineage.ever_champion(entries, alias)
     if known and target not in known and model.aliases.get(previous_alias) != target:

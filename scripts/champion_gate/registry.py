@@ -150,7 +150,7 @@ class Registry:
             MLFLOW_DISABLE_TELEMETRY="true",
             MLFLOW_LOGGING_LEVEL="WARNING",
         )
-        from mlflow import MlflowClient  # noqa: PLC0415  (2 s: not before it is needed, and after the settings)
+        from mlflow import MlflowClient  # 2 s: not before it is needed, and after the settings
 
         client = MlflowClient(uris["MLFLOW_TRACKING_URI"], uris.get("MLFLOW_REGISTRY_URI"))
         return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout, secrets)
@@ -183,9 +183,7 @@ class Registry:
             names = self.model_names()
             raise BadInput(
                 f"There is no registered model '{one_line(name, 120)}' at {self.uri}.",
-                f"It has: {', '.join(one_line(n, 80) for n in names)}."
-                if names
-                else "It has no models at all.",
+                f"It has: {', '.join(one_line(n, 80) for n in names)}." if names else "It has no models at all.",
                 "Check the input 'model-name', and MLFLOW_TRACKING_URI.",
             )
         return found
@@ -224,9 +222,7 @@ class Registry:
         """The versions of a model that meet a search condition (`run_id = '...'`), or all."""
         quoted = name.replace("'", "''") if "'" in name else name
         query = f"name = '{quoted}'" + (f" and {condition}" if condition else "")
-        pages = self._pages(
-            "versions", lambda token: self._client.search_model_versions(query, 200, page_token=token)
-        )
+        pages = self._pages("versions", lambda token: self._client.search_model_versions(query, 200, page_token=token))
         return [_version(answer) for answer in pages]
 
     def create_model(self, name: str, tags: Mapping[str, str], description: str) -> None:
@@ -283,9 +279,7 @@ class Registry:
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Point an alias at a version. Sent once: who repeats it may overwrite what came between."""
-        self._write(
-            f"the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number)
-        )
+        self._write(f"the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Drop an alias. Sent once."""
@@ -323,9 +317,7 @@ class Registry:
             if id:
                 answer = self._look_up(f"experiment {id}", lambda: self._client.get_experiment(id))
             else:
-                answer = self._look_up(
-                    f"experiment {name}", lambda: self._client.get_experiment_by_name(name)
-                )
+                answer = self._look_up(f"experiment {name}", lambda: self._client.get_experiment_by_name(name))
         except NotFound:
             return None
         if answer is None:
@@ -368,9 +360,7 @@ class Registry:
             return _run(
                 self._write(
                     "opening a run",
-                    lambda: self._client.create_run(
-                        experiment_id, tags=all_tags, run_name=fit_tag(name, 250) or None
-                    ),
+                    lambda: self._client.create_run(experiment_id, tags=all_tags, run_name=fit_tag(name, 250) or None),
                 )
             )
         except UnclearAnswer:
@@ -387,7 +377,7 @@ class Registry:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write metrics and tags of a run in one call."""
-        from mlflow.entities import Metric, RunTag  # noqa: PLC0415
+        from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
         rows = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
@@ -403,8 +393,7 @@ class Registry:
     def logged_models(self, run: Run) -> list[Logged]:
         """The models that a run logged, as LoggedModels (3.x) and as folders of its artifacts (2.x)."""
         found = [
-            Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id)
-            for model in self._logged_3x(run)
+            Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id) for model in self._logged_3x(run)
         ]
         names = {model.name for model in found}
         # On 3.x a LoggedModel shows among the run's artifacts too; the folder is then the same model again.
@@ -430,9 +419,7 @@ class Registry:
             if not folders:
                 break
             folder = folders.pop(0)
-            listing = self._look_up(
-                "the run's artifacts", partial(self._client.list_artifacts, run.id, folder or None)
-            )
+            listing = self._look_up("the run's artifacts", partial(self._client.list_artifacts, run.id, folder or None))
             if folder and any(item.path == f"{folder}/MLmodel" for item in listing):
                 found.append(Logged(folder, run.id, f"{run.artifact_uri.rstrip('/')}/{folder}", None))
             elif folder.count("/") < 3:
@@ -497,9 +484,7 @@ class Registry:
             "Check that the server is up and reachable from this runner; registry-timeout raises the limit.",
         )
 
-    def _explained(
-        self, what: str, error: Exception, *, unclear: bool = False
-    ) -> OutsideWorldFailed | BadInput:
+    def _explained(self, what: str, error: Exception, *, unclear: bool = False) -> OutsideWorldFailed | BadInput:
         """`error` as one of ours. Its text is cut and freed of secrets, since servers and proxies echo much."""
         code = _code(error)
         said = str(error)
@@ -558,7 +543,7 @@ def _bounded(call: Callable[[], T], seconds: float) -> T:
     def work() -> None:
         try:
             results.put((True, call()))
-        except BaseException as error:  # handed over to the caller, who raises it
+        except BaseException as error:  # noqa: BLE001  (handed over to the caller, who raises it)
             results.put((False, error))
 
     threading.Thread(target=work, daemon=True).start()

@@ -79,9 +79,7 @@ class ReleaseLog:
         """This log, made and named by the model's tag if it was not yet."""
         if self.experiment_id and self.model.tags.get(LOG_TAG) == self.experiment_id:
             return self
-        experiment_id = (
-            self.experiment_id or self.registry.ensure_experiment(_log_name(team, self.model.name)).id
-        )
+        experiment_id = self.experiment_id or self.registry.ensure_experiment(_log_name(team, self.model.name)).id
         self.registry.set_model_tag(self.model.name, LOG_TAG, experiment_id)
         return ReleaseLog(self.registry, self.model, experiment_id)
 
@@ -106,8 +104,8 @@ class ReleaseLog:
         *,
         from_version: str | None,
         to_version: str | None,
+        team: str,
         tags: Mapping[str, str],
-        environment: str = "release",
     ) -> str:
         """Write one entry as a run with all its tags in one call; returns the run's id."""
         all_tags = {
@@ -124,10 +122,10 @@ class ReleaseLog:
             "gate.repository": job.repository,
             "gate.github_run": job.run_id,
             "gate.workflow_url": job.run_url,
-            "team": self.model.tags.get("team", ""),
+            "team": team,
             "owner": job.actor,
             "git.commit": job.commit,
-            "environment": environment,
+            "environment": "release",
             "purpose": kind,
             **tags,
         }

@@ -1,0 +1,263 @@
+"""What every command shares: options that read the action's inputs, errors as sentences, outputs, signals.
+
+An input of an action reaches its script as `CHAMPION_GATE_<NAME>`; an empty string is "not given", a
+repeatable input has one value a line, and an option with two names reads both.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import click
+
+from champion_gate import github
+from champion_gate.errors import BadInput, Cancelled, GateError
+from champion_gate.text import one_line, utf8
+
+PREFIX = "CHAMPION_GATE_"
+# The inputs of all commands: a variable beyond them is a misspelt input. A test holds this against the commands.
+INPUTS = frozenset(
+    """alias allow-different-data approved-by champion-alias command data-version debug description dry-run environment
+    evaluation-data-version experiment-name from-alias from-version json limit logged-model max-regression metric
+    model-name model-uri owner previous-alias promote purpose reason register-model registry-timeout run-name tag team
+    threshold threshold-ndcg timeout to-alias to-version training-data version working-directory""".split()
+)
+# Set by people for the launcher and the tests, not inputs of an action.
+_OTHER_VARIABLES = ("CHAMPION_GATE_TEST_",)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What the workflow run's page shows of a result that is no plain success."""
+
+    level: Literal["error", "warning", "notice"]
+    title: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command came to: outputs, a report as Markdown and as plain text, and the exit code."""
+
+    outputs: Mapping[str, str]
+    markdown: str
+    text: str
+    exit_code: int = 0
+    annotation: Annotation | None = None
+    json: Any = None
+    """What --json prints instead of the outputs."""
+
+
+class GateOption(click.Option):
+    """An option that reads the environment as the actions write it, under each of its names."""
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names that a workflow gives it, the first one first."""
+        return [name.lstrip("-") for name in self.opts if name.startswith("--")]
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Collect every value given, so that two different ones are seen."""
+        if self.is_flag or self.multiple:
+            super().add_to_parser(parser, ctx)
+        else:
+            parser.add_option(obj=self, opts=self.opts, dest=self.name, action="append", nargs=self.nargs)
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The one value given on the command line, else the environment's; an empty one is none."""
+        given = opts.get(self.name or "")
+        if isinstance(given, list):
+            values = [value for value in given if value != ""]
+            opts = {name: value for name, value in opts.items() if name != self.name}
+            if values and self.name:
+                opts[self.name] = values if self.multiple else self._only(values, ctx)
+        return super().consume_value(ctx, opts)
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """The value of this option's variables: whole, or for a repeatable one its lines."""
+        found = [os.environ.get(PREFIX + name.upper().replace("-", "_"), "") for name in self.inputs]
+        values = [value.strip() for value in found if value.strip()]
+        if not values:
+            return None
+        if self.multiple:
+            return [line.strip() for line in values[0].split("\n") if line.strip()]
+        return self._only(values, ctx)
+
+    def _only(self, values: Sequence[str], ctx: click.Context) -> str:
+        if len(set(values)) > 1:
+            names = " and ".join(self.inputs)
+            raise click.UsageError(f"{names}: two different values are given, and it takes one.", ctx)
+        return values[0]
+
+
+class Text(click.ParamType[str]):
+    """Any text; bytes that are no UTF-8 are replaced."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`value` as text that can be sent and stored."""
+        return utf8(str(value))
+
+
+class Seconds(click.ParamType[float]):
+    """A positive, finite number of seconds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as seconds."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds <= 30 * 24 * 3600:
+            self.fail(f"{one_line(str(value), 60)!r} is not a number of seconds above 0.", param, ctx)
+        return seconds
+
+
+TEXT = Text()
+SECONDS = Seconds()
+
+
+def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    """A `click.option` that reads its input's variable; text unless another type is given."""
+    if not settings.get("is_flag") and "/" not in "".join(names):
+        settings.setdefault("type", TEXT)
+    settings.setdefault("show_default", True)
+    return click.option(*names, cls=GateOption, **settings)
+
+
+class GateCommand(click.Command):
+    """A command whose function returns a `Result`, and whose errors are sentences with an exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
+        """Run, report, and exit."""
+        args = sys.argv[1:] if args is None else list(args)
+        debug = "--debug" in args or os.environ.get(PREFIX + "DEBUG", "").strip().lower() == "true"
+        _take_signals()
+        try:
+            _known_variables()
+            with self.make_context(f"scripts/run {self.name}", list(args)) as ctx:
+                as_json = bool(ctx.params.pop("json", False))
+                ctx.params.pop("debug", None)
+                code = _report(self.invoke(ctx), as_json=as_json)
+        except click.exceptions.Exit as done:
+            code = done.exit_code
+        except click.ClickException as error:
+            code = _show_error(_usage(error), debug=debug)
+        except GateError as error:
+            code = _show_error(error, debug=debug)
+        except Cancelled as cancelled:
+            github.log(str(cancelled).capitalize() + ".")
+            code = cancelled.exit_code
+        except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
+            code = _show_error(_defect(error), debug=debug)
+        sys.exit(code)
+
+
+def command(name: str) -> Callable[[Callable[..., Result]], click.Command]:
+    """Make a function a command, with the options that every command has."""
+
+    def decorate(function: Callable[..., Result]) -> click.Command:
+        common = [
+            option("--json", is_flag=True, help="Print the outputs as one JSON object on stdout."),
+            option("--debug", is_flag=True, help="Show where an error came from."),
+            option(
+                "--registry-timeout",
+                type=SECONDS,
+                default=30.0,
+                help="Seconds that one look-up in the registry may take, retries included.",
+            ),
+        ]
+        for add in common:
+            function = add(function)
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        return click.command(name, cls=GateCommand, context_settings=settings)(function)
+
+    return decorate
+
+
+def _take_signals() -> None:
+    def cancel(number: int, _: Any) -> None:
+        # What follows is clean-up, and a second signal must not cut it short.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Cancelled(number)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, cancel)
+
+
+def _known_variables() -> None:
+    for variable in os.environ:
+        if not variable.startswith(PREFIX) or variable.startswith(_OTHER_VARIABLES):
+            continue
+        name = variable.removeprefix(PREFIX).lower().replace("_", "-")
+        if name not in INPUTS:
+            near = difflib.get_close_matches(name, INPUTS, 1)
+            raise BadInput(
+                f"There is no input '{one_line(name, 120)}' (the variable {one_line(variable, 140)}).",
+                "Misspelt, it would silently not count.",
+                f"Did you mean '{near[0]}'?" if near else "See the inputs of the action in the README.",
+            )
+
+
+def _report(result: Result, *, as_json: bool) -> int:
+    github.write_outputs(result.outputs)
+    in_summary = github.write_summary(result.markdown)
+    if as_json:
+        print(json.dumps(dict(result.outputs) if result.json is None else result.json, indent=2))
+    elif not in_summary or result.json is not None:
+        print(result.text)
+    else:
+        github.log(result.text.partition("\n")[0])
+    if result.annotation is not None:
+        github.annotate(result.annotation.level, result.annotation.title, result.annotation.message)
+    sys.stdout.flush()
+    return result.exit_code
+
+
+def _show_error(error: GateError, *, debug: bool) -> int:
+    from champion_gate import report
+
+    if debug:
+        # Each line on its own, so that no text of others can pass for a workflow command.
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            github.log(line)
+    github.write_summary(report.error(error))
+    github.annotate("error", "Champion Gate", str(error))
+    return error.exit_code
+
+
+def _usage(error: click.ClickException) -> BadInput:
+    parameter = getattr(error, "param", None)
+    name = parameter.inputs[0] if isinstance(parameter, GateOption) else ""
+    if isinstance(error, click.MissingParameter) and name:
+        return BadInput(
+            f"The input '{name}' is required, and it is empty or not given.",
+            "",
+            f"Set '{name}' under `with:` in the workflow, or --{name} on the command line.",
+        )
+    if name:
+        return BadInput(f"The input '{name}' is not right: {error.message}")
+    return BadInput(error.format_message(), "", "See --help.")
+
+
+def _defect(error: Exception) -> GateError:
+    unexpected = GateError(
+        f"Unexpected error: {type(error).__name__}: {one_line(str(error), 500)}",
+        "This is a defect of the gate, or a server that answers in an unknown way; nothing was decided.",
+        "Run again with debug: true, and report what it shows.",
+    )
+    unexpected.__cause__ = error
+    return unexpected

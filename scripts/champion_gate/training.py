@@ -1,0 +1,300 @@
+"""One training: open the run, run the command, end the run, register what it logged, move the challenger.
+
+Whatever happens to the command, its run ends FINISHED, FAILED or KILLED.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from champion_gate import conventions, training_command
+from champion_gate.errors import BadInput, Cancelled, GateError, TrainingFailed
+from champion_gate.github import Context, annotate, log
+from champion_gate.registry import Experiment, Logged, Registry, Run, Version
+from champion_gate.text import one_line
+from champion_gate.training_command import Ended
+
+# What remains of GitHub's 7.5 s after the command's own grace.
+_CANCEL_SECONDS = 3.0
+_NO_ALIAS = "none"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train and how to register it; texts as given, empty where not."""
+
+    experiment_name: str
+    model_name: str
+    data_version: str
+    owner: str
+    team: str = ""
+    run_name: str = ""
+    evaluation_data_version: str = ""
+    environment: str = "ci"
+    purpose: str = "training"
+    training_data: str = ""
+    tags: Mapping[str, str] | None = None
+    description: str = ""
+    metric: str = conventions.DEFAULT_METRIC
+    logged_model: str = ""
+    alias: str = conventions.CHALLENGER
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The run, and the version registered from it."""
+
+    run_id: str
+    model_name: str
+    version: str
+    metric: str
+    value: float | None
+    alias: str
+
+    @property
+    def model_uri(self) -> str:
+        """The version as MLflow loads it."""
+        return f"models:/{self.model_name}/{self.version}"
+
+
+def train(
+    registry: Registry,
+    request: Request,
+    job: Context,
+    argv: Sequence[str],
+    directory: Path,
+    caller: Mapping[str, str],
+) -> Trained:
+    """Train and register one version.
+
+    Args:
+        registry: where runs and versions go.
+        request: names, tags, what to register.
+        job: who asks for it, on which commit.
+        argv: the training command.
+        directory: where it is started.
+        caller: the environment that the command gets, less CHAMPION_GATE_*, plus MLflow's variables.
+
+    Raises:
+        BadInput: a name is not well formed, or the command logged no model, or several.
+        TrainingFailed: the command failed or ran out of time.
+        Cancelled: SIGINT or SIGTERM; the run is KILLED then.
+    """
+    parts = conventions.experiment_name(request.experiment_name)
+    team = conventions.team_name(request.team or parts.team)
+    model_name = conventions.readable_model_name(request.model_name)
+    metric = conventions.metric_name(request.metric)
+    alias = request.alias if request.alias == _NO_ALIAS else conventions.training_alias(request.alias)
+    # Before hours of training, not after them.
+    if registry.find_model(model_name) is None:
+        conventions.new_model_name(model_name)
+    elif problem := conventions.model_name_problem(model_name):
+        annotate("warning", "Model name", f"{conventions.MODEL_NAME_RULE} In '{model_name}' {problem[0]}")
+    experiment = registry.ensure_experiment(request.experiment_name)
+
+    run = registry.create_run(experiment.id, request.run_name, _run_tags(request, team, job))
+    log(f"Run {run.id} in {experiment.name}: {one_line(' '.join(argv), 300)}")
+    run = _run_command(
+        registry, run, experiment, argv, directory, _environment(caller, run, experiment), request.timeout
+    )
+
+    version = _registered(registry, model_name, run, request, team, job, metric)
+    if alias != _NO_ALIAS:
+        registry.set_alias(model_name, alias, version.number)
+    measured = registry.find_run(version.run_id) if version.run_id and version.run_id != run.id else run
+    value = (measured or run).metrics.get(metric, run.metrics.get(metric))
+    return Trained(run.id, model_name, version.number, metric, value, "" if alias == _NO_ALIAS else alias)
+
+
+def _run_tags(request: Request, team: str, job: Context) -> dict[str, str]:
+    return {
+        **(request.tags or {}),
+        "team": team,
+        "owner": request.owner,
+        "git.commit": job.commit,
+        "git.branch": job.branch,
+        "git.repository": job.repository,
+        "workflow.run_url": job.run_url,
+        "workflow.actor": job.actor,
+        "data.version": request.data_version,
+        "environment": request.environment,
+        "purpose": request.purpose,
+        **({"evaluation.data.version": request.evaluation_data_version} if request.evaluation_data_version else {}),
+        **({"training.data": request.training_data} if request.training_data else {}),
+        **({"mlflow.note.content": request.description} if request.description else {}),
+        # What MLflow's own client would set from the script.
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.git.commit": job.commit,
+        "mlflow.user": job.actor,
+    }
+
+
+def _environment(caller: Mapping[str, str], run: Run, experiment: Experiment) -> dict[str, str]:
+    environment = {key: value for key, value in caller.items() if not key.startswith("CHAMPION_GATE_")}
+    # An id of another experiment beside our name would be refused by MLflow.
+    environment.pop("MLFLOW_EXPERIMENT_ID", None)
+    return {**environment, "MLFLOW_RUN_ID": run.id, "MLFLOW_EXPERIMENT_NAME": experiment.name}
+
+
+def _run_command(
+    registry: Registry,
+    run: Run,
+    experiment: Experiment,
+    argv: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    timeout: float | None,
+) -> Run:
+    """Run the command and end the run; returns the run as the command left it."""
+    status, seconds = "FAILED", None
+    try:
+        ended = training_command.run(argv, environment, directory, timeout)
+        if ended.timed_out:
+            status = "KILLED"
+        elif ended.exit_code == 0:
+            after = registry.find_run(run.id)
+            if after is not None and after.status != "FAILED":
+                status = "FINISHED"
+    except Cancelled:
+        status, seconds = "KILLED", _CANCEL_SECONDS
+        raise
+    finally:
+        _end_run(registry, run.id, status, seconds)
+    if ended.timed_out or ended.exit_code != 0 or status != "FINISHED":
+        raise _failure(ended, run, experiment, timeout)
+    return after or run
+
+
+def _end_run(registry: Registry, run_id: str, status: str, seconds: float | None) -> None:
+    try:
+        registry.end_run(run_id, status, seconds)
+    except GateError as error:
+        annotate("warning", "Run left open", f"The run {run_id} could not be ended as {status}: {error}")
+
+
+def _failure(ended: Ended, run: Run, experiment: Experiment, timeout: float | None) -> TrainingFailed:
+    if ended.timed_out:
+        return TrainingFailed(
+            f"The training command ran longer than {timeout:g} s and was ended.",
+            f"Its run {run.id} is KILLED; nothing was registered.",
+            "Raise the input 'timeout', or train less.",
+        )
+    if "does not match environment run ID" in ended.error_tail:
+        return TrainingFailed(
+            "The training script sets another experiment than the one it was given.",
+            f"The run was opened in '{one_line(experiment.name, 120)}', and mlflow.set_experiment() in the script names another; "
+            "MLflow refuses to go on.",
+            "Leave set_experiment() out of the script (MLFLOW_EXPERIMENT_NAME is set for it), or give its name as experiment-name.",
+        )
+    if ended.exit_code == 0:
+        return TrainingFailed(
+            "The training command said that all is well, but its run is marked FAILED.",
+            f"The script caught an exception after MLflow had seen it (run {run.id}); nothing was registered.",
+            "Let the script end with an error when training fails.",
+        )
+    how = f"signal {-ended.exit_code}" if ended.exit_code < 0 else f"exit code {ended.exit_code}"
+    return TrainingFailed(
+        f"The training command failed with {how}.",
+        f"Its run {run.id} is FAILED; nothing was registered.",
+        "See its output above.",
+    )
+
+
+def _registered(
+    registry: Registry, model_name: str, run: Run, request: Request, team: str, job: Context, metric: str
+) -> Version:
+    """The version that the script registered itself, or a new one of what it logged; with its tags."""
+    runs = [run, *_descendants(registry, run)]
+    own = [v for r in runs for v in _versions_of(registry, model_name, r)]
+    if len(own) > 1 and request.logged_model:
+        own = [v for v in own if request.logged_model in (v.number, v.source.rstrip("/").rpartition("/")[2])] or own
+    if len(own) > 1:
+        raise BadInput(
+            f"The command registered {len(own)} versions of '{one_line(model_name, 120)}': "
+            f"{', '.join(v.number for v in own)}.",
+            "One of them must be the challenger, and nothing says which.",
+            "Register one only, or name its number in 'logged-model'.",
+        )
+    chosen = None if own else _chosen(registry, runs, request.logged_model, model_name)
+    source_run = next((r for r in runs if r.id == (own[0].run_id if own else chosen.run_id if chosen else "")), run)
+    value = source_run.metrics.get(metric, run.metrics.get(metric))
+    tags = {
+        **(request.tags or {}),
+        "training_data": request.training_data or request.data_version,
+        "training_commit": job.commit,
+        **({"validation_ndcg": repr(value)} if value is not None else {}),
+    }
+    if value is None:
+        had = ", ".join(sorted(run.metrics)[:20]) or "none"
+        annotate(
+            "warning",
+            "Metric missing",
+            f"The run logged no metric {metric}, which the gate will ask for; it has: {had}.",
+        )
+    if chosen is None:
+        log(f"The command registered version {own[0].number} itself.")
+        registry.set_version_tags(model_name, own[0].number, tags)
+        return own[0]
+    registry.create_model(model_name, {"team": team}, "")
+    _team_tag(registry, model_name, team)
+    version = registry.create_version(model_name, chosen, tags, request.description, uuid.uuid4().hex)
+    log(f"Registered version {version.number} of {model_name} from {chosen.source}.")
+    return version
+
+
+def _team_tag(registry: Registry, model_name: str, team: str) -> None:
+    """The model's team is where its release log stands: set where missing, never changed."""
+    model = registry.model(model_name)
+    if "team" not in model.tags:
+        registry.set_model_tag(model_name, "team", team)
+    elif model.tags["team"] != team:
+        annotate("warning", "Team", f"'{model_name}' belongs to team '{model.tags['team']}'; this run says '{team}'.")
+
+
+def _descendants(registry: Registry, run: Run) -> list[Run]:
+    found: list[Run] = []
+    parents = [run]
+    while parents and len(found) < 500:
+        parent = parents.pop(0)
+        children = registry.search_runs(run.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.id}'")
+        found += children
+        parents += children
+    return found
+
+
+def _versions_of(registry: Registry, model_name: str, run: Run) -> list[Version]:
+    return registry.versions(model_name, f"run_id = '{run.id}'")
+
+
+def _chosen(registry: Registry, runs: Sequence[Run], name: str, model_name: str) -> Logged:
+    logged = [model for run in runs for model in registry.logged_models(run)]
+    listed = ", ".join(
+        f"'{one_line(m.name, 80)}'" + ("" if m.run_id == runs[0].id else f" (child run {m.run_id})")
+        for m in logged[:20]
+    )
+    if not logged:
+        raise BadInput(
+            f"The command logged no model to run {runs[0].id}, so nothing was registered as '{one_line(model_name, 120)}'.",
+            "A model is logged with mlflow.<flavor>.log_model(), in the run that MLFLOW_RUN_ID names or a child of it.",
+            "Log the model inside `with mlflow.start_run():`, without a run id of the script's own.",
+        )
+    wanted = [m for m in logged if name in (m.name, m.model_id)] if name else logged
+    if not wanted:
+        raise BadInput(
+            f"The command logged no model named '{one_line(name, 120)}'.",
+            f"It logged: {listed}.",
+            "Correct 'logged-model'.",
+        )
+    if len(wanted) > 1:
+        raise BadInput(
+            f"The command logged {len(wanted)} models{f' named {one_line(name, 80)}' if name else ''}: {listed}.",
+            "One of them is to be registered, and nothing says which.",
+            "Name it in the input 'logged-model' (its name or, on MLflow 3, its model id "
+            + ", ".join(m.model_id for m in wanted[:5] if m.model_id)
+            + ").",
+        )
+    return wanted[0]

@@ -1,0 +1,83 @@
+"""release: the whole release in one step: train when there is a command, validate, promote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import promote_alias
+import train_and_register
+import validate_model
+from champion_gate import conventions
+from champion_gate.cli import Result, command, option
+from champion_gate.errors import BadInput
+from champion_gate.policy import DEFAULT_MAX_REGRESSION
+
+OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUTS + promote_alias.OUTPUTS))
+
+
+@command("release")
+@train_and_register.training_options
+@option("--version", help="Number of the version to release, when nothing is trained. Default: the alias.")
+@option("--threshold", "--threshold-ndcg", type=float, help="Least value that passes. A first release needs it.")
+@option(
+    "--max-regression",
+    type=float,
+    default=DEFAULT_MAX_REGRESSION,
+    help="Share of the champion's value that may be lost: 0.02 passes from 98 % of it on.",
+)
+@option("--champion-alias", default=conventions.CHAMPION, help="Alias to compare with, and to move.")
+@option("--allow-different-data", is_flag=True, help="Compare though the runs do not name the same evaluation data.")
+@option("--previous-alias", help="Alias for the champion until now. Default: previous-<champion-alias>.")
+@option("--approved-by", help="Who approved it, for the version's tag. Default: who runs the job.")
+@option("--promote/--no-promote", default=True, help="Promote when the verdict is a pass.")
+def main(**given: Any) -> Result:
+    """Train (when a command is given), validate, and promote, in one process.
+
+    The number that was validated is the number that is promoted. Exit codes: 0 done, 1 the verdict is no or the
+    promotion was refused, 2 bad input, 3 the registry did not answer, 4 inconclusive, 5 the training command failed.
+    """
+    from champion_gate import github
+
+    results: list[Result] = []
+    if given["command"] or given["argv"]:
+        if given["version"]:
+            raise BadInput(
+                "A training command and version are both given.",
+                "What is trained becomes a new version, and that one is released.",
+                "Leave one of the two out.",
+            )
+        trained = train_and_register.run(given["argv"], given)
+        number = trained.version
+        results.append(train_and_register.result_of(trained))
+        # Known from here on, whatever the gate will say.
+        github.write_outputs(results[-1].outputs)
+    else:
+        number = conventions.version_number(given["version"], "version") if given["version"] else ""
+    model_name = conventions.readable_model_name(given["model_name"])
+    alias = "" if number else conventions.alias_name(given["alias"], "alias")
+    judged = validate_model.judge(model_name, alias, number, given)
+    results.append(validate_model.result_of(judged))
+    if results[-1].exit_code == 0 and given["promote"]:
+        github.write_outputs(results[-1].outputs)
+        from_alias = conventions.CHALLENGER if given["alias"] == "none" else given["alias"]
+        moving = {**given, "to_alias": given["champion_alias"], "from_alias": from_alias, "dry_run": False}
+        results.append(promote_alias.result_of(promote_alias.move(model_name, judged.version.number, moving)))
+    return _joined(results)
+
+
+def _joined(results: list[Result]) -> Result:
+    outputs: dict[str, str] = {}
+    for result in results:
+        outputs.update(result.outputs)
+    last = results[-1]
+    return Result(
+        outputs,
+        "\n\n".join(result.markdown for result in results),
+        "\n".join(result.text for result in results),
+        last.exit_code,
+        last.annotation,
+    )
+
+
+if __name__ == "__main__":
+    main()
