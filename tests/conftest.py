@@ -1,0 +1,43 @@
+"""What all tests can ask for. Nothing here starts before a test asks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# pytest's importlib mode puts no folder on the path; the tests' own helpers are imported as `tests.support`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.support.names import unique_model_name
+from tests.support.server import Server
+from tests.support.server import mlflow_server as running_server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real MLflow server, started once; `.uri` is its address."""
+    with running_server(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_client(mlflow_server: Server) -> MlflowClient:
+    """MLflow's own client, to arrange and to look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+
+        return MlflowClient(mlflow_server.uri)
+
+
+@pytest.fixture
+def model_name() -> str:
+    """The name of a model that no other test uses."""
+    return unique_model_name()

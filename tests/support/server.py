@@ -1,0 +1,81 @@
+"""A real MLflow server for the length of a test session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LEASH = Path(__file__).with_name("leash.py")
+START_LIMIT = 120.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the server answers, and the file that holds what it said."""
+
+    uri: str
+    log: Path
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[Server]:
+    """An MLflow server on SQLite with proxied artifacts, in `folder`."""
+    port = free_port()
+    server = Server(f"http://127.0.0.1:{port}", folder / "server.log")
+    command = [
+        *(sys.executable, str(LEASH), sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
+        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+    ]
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "CHAMPION_GATE_", "GITHUB_"))
+    }
+    # Without this a 3.x server starts eight more processes, with 2 GB between them.
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (
+        server.log.open("wb") as log,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder
+        ) as leash,
+    ):
+        try:
+            _wait(server, leash)
+            yield server
+        finally:
+            assert leash.stdin is not None
+            leash.stdin.close()
+            leash.wait(timeout=20)
+
+
+def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
+    # /health answers before the database does, so the API is asked.
+    url = f"{server.uri}/api/2.0/mlflow/registered-models/search?max_results=1"
+    deadline = time.monotonic() + START_LIMIT
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise RuntimeError(f"The MLflow server did not start. It said:\n{server.log.read_text(errors='replace')[-4000:]}")
