@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-
 from champion_gate import conventions
-from champion_gate.cli import Result, command, option
+from champion_gate.cli import Result, command, option, run
 from champion_gate.text import one_line
 
 OUTPUTS: tuple[str, ...] = ()
@@ -84,4 +83,4 @@ def _table(model_name: str, rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

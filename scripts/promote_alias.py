@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from champion_gate import conventions
-from champion_gate.cli import Result, command, option
+from champion_gate.cli import Result, command, option, run
 from champion_gate.errors import BadInput
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ def result_of(moved: Moved) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,7 +8,7 @@ import promote_alias
 import train_and_register
 import validate_model
 from champion_gate import conventions
-from champion_gate.cli import Result, command, option
+from champion_gate.cli import Result, command, option, run
 from champion_gate.errors import BadInput
 from champion_gate.policy import DEFAULT_MAX_REGRESSION
 
@@ -46,7 +46,7 @@ def main(**given: Any) -> Result:
                 "What is trained becomes a new version, and that one is released.",
                 "Leave one of the two out.",
             )
-        trained = train_and_register.run(given["argv"], given)
+        trained = train_and_register.train(given["argv"], given)
         number = trained.version
         results.append(train_and_register.result_of(trained))
         # Known from here on, whatever the gate will say.
@@ -80,4 +80,4 @@ def _joined(results: list[Result]) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

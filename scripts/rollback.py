@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from champion_gate import conventions
-from champion_gate.cli import Annotation, Result, command, option
+from champion_gate.cli import Annotation, Result, command, option, run
 
 OUTPUTS = ("version", "rolled-back-version", "changed", "release-run-id")
 
@@ -52,4 +52,4 @@ def main(**given: Any) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
 from champion_gate import conventions
-from champion_gate.cli import SECONDS, Result, command, option
+from champion_gate.cli import SECONDS, Result, command, option, run
 
 if TYPE_CHECKING:
     from champion_gate.training import Trained
@@ -58,10 +57,10 @@ def main(**given: Any) -> Result:
     tracking URI in its environment. Exit codes: 0 registered, 2 bad input or no model logged, 3 the registry did
     not answer, 5 the training command failed, 130/143 cancelled.
     """
-    return result_of(run(given["argv"], given))
+    return result_of(train(given["argv"], given))
 
 
-def run(argv: Sequence[str], given: dict[str, Any]) -> Trained:
+def train(argv: Sequence[str], given: dict[str, Any]) -> Trained:
     """Train with the options of this command."""
     caller = dict(os.environ)  # before MLflow's settings for this process are added
     from champion_gate import github, training, training_command
@@ -112,4 +111,4 @@ def result_of(trained: Trained) -> Result:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from champion_gate import conventions
-from champion_gate.cli import Annotation, Result, command, option
+from champion_gate.cli import Annotation, Result, command, option, run
 from champion_gate.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, BadInput
 from champion_gate.policy import DEFAULT_MAX_REGRESSION
 
@@ -119,4 +119,4 @@ def _which(name: str | None, alias: str | None, number: str | None, uri: str | N
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

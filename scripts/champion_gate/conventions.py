@@ -22,10 +22,75 @@ _RESERVED_TAG_PREFIXES = ("gate.", "mlflow.")
 _EXPERIMENT_PART = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _UNITY_CATALOG_NAME = re.compile(r"[^\s./:]+(\.[^\s./:]+){2}")
-_VERSION_WORD = re.compile(r"[a-z]*v\d+|version\d*|[a-z]*\d+$")
+# `ranker-v2`, `ranker-2`, `ranker2`; but not the 10 of `top-10-ranker`.
+_VERSION_WORD = re.compile(r"[a-z]*v\d+|version\d*")
+_VERSION_AT_END = re.compile(r"[a-z]*\d+")
 _ALGORITHMS = frozenset(
-    "bert catboost cnn dnn gbdt gbm gbt gru lambdamart lambdarank lgbm lightgbm listnet logreg lstm mlp ranknet "
-    "resnet rnn sklearn svm tensorflow pytorch torch transformer xgb xgboost".split()
+    [
+        "bert",
+        "catboost",
+        "cnn",
+        "dnn",
+        "gbdt",
+        "gbm",
+        "gbt",
+        "gru",
+        "lambdamart",
+        "lambdarank",
+        "lgbm",
+        "lightgbm",
+        "listnet",
+        "logreg",
+        "lstm",
+        "mlp",
+        "pytorch",
+        "ranknet",
+        "resnet",
+        "rnn",
+        "sklearn",
+        "svm",
+        "tensorflow",
+        "torch",
+        "transformer",
+        "xgb",
+        "xgboost",
+    ]
+)
+# `ranker-v2`, `ranker-2`, `ranker2`; but not the 10 of `top-10-ranker`.
+_VERSION_WORD = re.compile(r"[a-z]*v\d+|version\d*")
+_VERSION_AT_END = re.compile(r"[a-z]*\d+")
+_ALGORITHMS = frozenset(
+    [
+        "bert",
+        "catboost",
+        "cnn",
+        "dnn",
+        "gbdt",
+        "gbm",
+        "gbt",
+        "gru",
+        "lambdamart",
+        "lambdarank",
+        "lgbm",
+        "lightgbm",
+        "listnet",
+        "logreg",
+        "lstm",
+        "mlp",
+        "pytorch",
+        "ranknet",
+        "resnet",
+        "rnn",
+        "sklearn",
+        "svm",
+        "tensorflow",
+        "torch",
+        "transformer",
+        "xgb",
+        "xgboost",
+    ]("bert", "catboost", "cnn", "dnn", "gbdt", "gbm", "gbt", "gru", "lambdamart", "lambdarank", "lgbm", "lightgbm")
+    + ("listnet", "logreg", "lstm", "mlp", "pytorch", "ranknet", "resnet", "rnn", "sklearn", "svm", "tensorflow")
+    + ("torch", "transformer", "xgb", "xgboost")
 )
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _RESERVED_ALIAS = re.compile(r"(?i:latest)|v\d+")
@@ -82,6 +147,7 @@ def model_name_problem(name: str) -> tuple[str, str] | None:
         return None
     words = [word for word in re.split(r"[^A-Za-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name)) if word]
     versions = [word for word in words if _VERSION_WORD.fullmatch(word.lower())]
+    versions += [word for word in words[-1:] if not versions and _VERSION_AT_END.fullmatch(word.lower())]
     algorithms = [word for word in words if word.lower() in _ALGORITHMS]
     kept = [word.lower() for word in words if word not in versions and word not in algorithms]
     proposal = re.sub(r"^[^a-z]+", "", "-".join(kept))[:100].strip("-") or "search-ranker"

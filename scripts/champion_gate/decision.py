@@ -42,7 +42,7 @@ class Side:
     data_version: str | None = None
     evaluation_data_version: str | None = None
     problem: str | None = None
-    """Why nothing can be believed of this version (its run is missing, or failed); None if nothing stands against it."""
+    """Why nothing can be believed of this version (its run is missing, or failed); None if all is well."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
             checks.append(sound)
             continue
         if metric.threshold is not None:
-            checks.append(_threshold(metric, evidence.challenger))
+            checks.append(_threshold(metric, metric.threshold, evidence.challenger))
         if champion is not None:
             checks.append(_comparison(metric, evidence.challenger, champion, policy.allow_different_data))
     outcomes = {check.outcome for check in checks}
@@ -131,13 +131,12 @@ def _challenger_figure(metric: MetricPolicy, challenger: Side) -> Check:
     return Check("figure", metric.name, Outcome.FAILED if problem else Outcome.PASSED, problem or "")
 
 
-def _threshold(metric: MetricPolicy, challenger: Side) -> Check:
+def _threshold(metric: MetricPolicy, threshold: float, challenger: Side) -> Check:
     value = challenger.metrics[metric.name]
-    assert metric.threshold is not None
-    reached = value >= metric.threshold
+    reached = value >= threshold
     reason = (
         f"{metric.name} {value:.6g} of version {challenger.version} "
-        f"{'reaches' if reached else 'is below'} the threshold {metric.threshold:.6g}."
+        f"{'reaches' if reached else 'is below'} the threshold {threshold:.6g}."
     )
     return Check("threshold", metric.name, Outcome.PASSED if reached else Outcome.FAILED, reason)
 

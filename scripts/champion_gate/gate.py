@@ -52,7 +52,7 @@ def resolve(model: Model, alias: str, registry_uri: str) -> str:
 def champion_of(registry: Registry, model: Model, alias: str, log_of_model: ReleaseLog) -> Version | None:
     """The champion, or None at a first release.
 
-    "No champion" is only: the registry answered that the model has no such alias, and the log has no finished move of it.
+    "No champion" is only: the registry answered that the model has no such alias, and the log knows of no move of it.
 
     Raises:
         OutsideWorldFailed: it was released before, but the alias is gone or dangles.

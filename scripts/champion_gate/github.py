@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from champion_gate.text import one_line, utf8
@@ -85,7 +86,7 @@ def write_outputs(outputs: Mapping[str, str]) -> None:
     path = os.environ.get("GITHUB_OUTPUT")
     if not path:
         return
-    with open(path, "a", encoding="utf-8", newline="\n") as file:
+    with Path(path).open("a", encoding="utf-8", newline="\n") as file:
         for name, value in outputs.items():
             delimiter = f"value-{uuid.uuid4().hex}"
             file.write(f"{name}<<{delimiter}\n{one_line(value, 4000)}\n{delimiter}\n")
@@ -99,7 +100,7 @@ def write_summary(markdown: str) -> bool:
     raw = markdown.encode("utf-8")
     if len(raw) > _SUMMARY_BYTES:
         raw = raw[:_SUMMARY_BYTES].decode("utf-8", "ignore").encode() + b"\n\n_Cut here: GitHub shows no more._\n"
-    with open(path, "ab") as file:
+    with Path(path).open("ab") as file:
         file.write(raw + b"\n")
     return True
 

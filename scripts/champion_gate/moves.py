@@ -145,8 +145,6 @@ def rollback(
     entries = release_log.moves()
     previous_alias = conventions.previous_alias(champion_alias)
     if again := _same_job(entries, champion_alias, job):
-        assert again.to_version is not None
-        log(f"This job took version {again.from_version} back before.")
         said = f"This job took version {again.from_version} back already."
         return _moved_before(model, again, said, dry_run)
     if champion_alias not in model.aliases:
@@ -246,7 +244,8 @@ def _still(registry: Registry, model: Model, plan: _Plan, run_id: str) -> None:
     now = registry.model(model.name)
     if now.created != model.created or now.aliases.get(plan.alias) != plan.from_version:
         raise Refused(
-            f"'{plan.alias}' is now version {now.aliases.get(plan.alias, NONE)}, and was {plan.from_version or NONE} a moment ago.",
+            f"'{plan.alias}' is now version {now.aliases.get(plan.alias, NONE)}, "
+            f"and was {plan.from_version or NONE} a moment ago.",
             "Somebody else moved it; nothing was moved here.",
             "Run the gate again against the champion of now.",
         )
@@ -330,7 +329,7 @@ def _no_open_move(registry: Registry, model: Model) -> None:
     raise OutsideWorldFailed(
         f"A move of '{one_line(model.name, 120)}' is open: run {one_line(run_id, 60)}, begun {began} by {who}.",
         "Another job is at work, or one was killed half-way.",
-        f"Wait for that job. If none is running, see that the aliases are right and delete the model's tag {OPEN_MOVE_TAG}.",
+        f"Wait for that job. If none is running, check the aliases and delete the model's tag {OPEN_MOVE_TAG}.",
     )
 
 

@@ -134,7 +134,7 @@ class Registry:
         """The registry that MLflow's own environment variables name. Opens no connection yet.
 
         Raises:
-            BadInput: MLFLOW_TRACKING_URI or MLFLOW_REGISTRY_URI is unset or a local path: there is no silent local store.
+            BadInput: MLFLOW_TRACKING_URI is unset, or it or MLFLOW_REGISTRY_URI names no server.
         """
         uris = {"MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", "").strip()}
         if registry := os.environ.get("MLFLOW_REGISTRY_URI", "").strip():
@@ -473,7 +473,7 @@ class Registry:
         if str(answered) != asked:
             raise OutsideWorldFailed(
                 f"{self.uri} did not answer for {what} '{one_line(asked, 120)}'.",
-                f"Its answer speaks of '{one_line(str(answered), 120)}': something between here and MLflow answers in its place.",
+                f"Its answer speaks of '{one_line(str(answered), 120)}': something else answers in MLflow's place.",
                 "Check MLFLOW_TRACKING_URI, and proxies on the way.",
             )
 

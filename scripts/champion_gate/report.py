@@ -38,7 +38,7 @@ def _templates(escape: Callable[[str], str]) -> jinja2.Environment:
 def _both(name: str, **values: Any) -> tuple[str, str]:
     return (
         _templates(markdown).get_template(f"{name}.md.j2").render(values),
-        _templates(one_line).get_template(f"{name}.txt.j2").render(values),
+        _templates(one_line).get_template(f"{name}.txt.j2").render(values).rstrip(),
     )
 
 

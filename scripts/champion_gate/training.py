@@ -186,9 +186,10 @@ def _failure(ended: Ended, run: Run, experiment: Experiment, timeout: float | No
     if "does not match environment run ID" in ended.error_tail:
         return TrainingFailed(
             "The training script sets another experiment than the one it was given.",
-            f"The run was opened in '{one_line(experiment.name, 120)}', and mlflow.set_experiment() in the script names another; "
-            "MLflow refuses to go on.",
-            "Leave set_experiment() out of the script (MLFLOW_EXPERIMENT_NAME is set for it), or give its name as experiment-name.",
+            f"The run was opened in '{one_line(experiment.name, 120)}', and mlflow.set_experiment() in the script names "
+            "another; MLflow refuses to go on.",
+            "Leave set_experiment() out of the script (MLFLOW_EXPERIMENT_NAME is set for it), or give its name as "
+            "experiment-name.",
         )
     if ended.exit_code == 0:
         return TrainingFailed(
@@ -237,6 +238,7 @@ def _registered(
         )
     if chosen is None:
         log(f"The command registered version {own[0].number} itself.")
+        _team_tag(registry, model_name, team)
         registry.set_version_tags(model_name, own[0].number, tags)
         return own[0]
     registry.create_model(model_name, {"team": team}, "")

@@ -114,7 +114,7 @@ def parse(tag: str, alias: str) -> Verdict:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise Refused(
-            f"The verdict in the tag {tag_name(alias)} cannot be read: {one_line(where, 80)}: {one_line(first['msg'], 200)}.",
+            f"The tag {tag_name(alias)} holds no verdict: {one_line(where, 80)}: {one_line(first['msg'], 200)}.",
             "It was written by another version of this gate, or by hand.",
             "Run validate-model again.",
         ) from error
@@ -146,8 +146,8 @@ def objections(verdict: Verdict, facts: Facts, now: datetime) -> list[str]:
     found: list[str] = []
     if verdict.outcome is not Outcome.PASSED:
         reasons = " ".join(c.reason for c in verdict.checks if c.outcome is not Outcome.PASSED)
-        found.append(f"the verdict is {verdict.outcome.value}: {one_line(reasons, 600)}")
-    if not any(check.outcome is Outcome.PASSED for check in verdict.checks):
+        found.append(f"the verdict is {verdict.outcome.value}: {one_line(reasons, 600).rstrip('.')}")
+    elif not any(check.outcome is Outcome.PASSED for check in verdict.checks):
         found.append("the verdict rests on no check")
     if verdict.purpose != "release":
         found.append("it was reached in a pull request (purpose: check), which never promotes")
