@@ -1,8 +1,8 @@
 """Writes the tables of inputs and outputs into README.md, from the action.yml files.
 
-`python -m tests.actions.readme_tables` rewrites what stands between the markers; with `--check` it only says
-whether the tables are current (exit 1 if not). A table begins after `<!-- table: FOLDER inputs -->` (or `outputs`)
-and ends before `<!-- end -->`.
+`scripts/run --python dev -m tests.actions.readme_tables` rewrites what stands between the markers; with `--check` it
+only says whether the tables are current (exit 1 if not). A table begins after `<!-- table: FOLDER inputs -->` (or
+`outputs`) and ends before `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 
 from tests.actions import action_files
 
+COMMAND = "scripts/run --python dev -m tests.actions.readme_tables"
 README = action_files.ROOT / "README.md"
 _TABLE = re.compile(r"(<!-- table: (\S+) (inputs|outputs) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     after = current(before)
     if arguments == ["--check"]:
         if before != after:
-            print("README.md: its tables are not current. Run: python -m tests.actions.readme_tables", file=sys.stderr)
+            print(f"README.md: its tables are not current. Run: {COMMAND}", file=sys.stderr)
         return int(before != after)
     README.write_text(after, encoding="utf-8")
     return 0

@@ -167,4 +167,4 @@ def test_the_readme_has_a_table_for_every_action(folder, kind):
 
 def test_the_tables_of_the_readme_are_current():
     text = readme_tables.README.read_text(encoding="utf-8")
-    assert text == readme_tables.current(text)
+    assert text == readme_tables.current(text), f"run {readme_tables.COMMAND}"

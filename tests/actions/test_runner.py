@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ def add_version(client, model: str, ndcg: float, alias: str) -> str:
     """A version as training leaves it: a run with tags and a metric, registered, with an alias."""
     experiment = client.get_experiment_by_name("/search/ranking/training")
     where = experiment.experiment_id if experiment else client.create_experiment("/search/ranking/training")
-    run = client.create_run(where, tags={"team": "search", "data.version": "queries-1"})
+    run = client.create_run(where, tags={"team": "search", "data.version": "q", "evaluation.data.version": "queries-1"})
     client.log_metric(run.info.run_id, "val_ndcg_at_10", ndcg)
     client.set_terminated(run.info.run_id)
     if not client.search_registered_models(f"name='{model}'"):
@@ -91,11 +93,13 @@ def test_a_failing_gate_fails_its_step_says_so_and_moves_nothing(runner, mlflow_
     assert ran["promote-worse"].outputs.get("changed") != "true"
     assert aliases(mlflow_client, model_name) == before
 
-    # A step has no other way to tell how its command ended and what was wrong: the runner's log and annotations.
+    # How a command ended, and which input it named, is in the runner's log and annotations only.
     for step, name in (("nameless", "model-name"), ("not-a-number", "max-regression")):
         assert ran[step].outcome == "failure"
         assert not any(ran[step].outputs.values())
-        assert f"The input '{name}'" in ran.log or f"{name} " in ran.log
+        assert f"The input '{name}'" in ran.log
+    codes = re.findall(r"exit status (\d+)", ran.log)
+    assert [code for code, _ in itertools.groupby(codes)] == ["1", "2"]
 
 
 def test_text_of_strangers_is_recorded_and_never_run(runner, mlflow_client, model_name):

@@ -1,0 +1,143 @@
+"""The README's workflows are what a user copies: they are well formed, and they work as they stand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.actions import action_files
+from tests.actions.action_files import ROOT
+from tests.actions.runner import document, new_run_id
+
+HERE = Path(__file__).resolve().parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OURS = "champion-gate/champion-gate"
+# The file's name is in its first line.
+WORKFLOWS = dict(re.findall(r"^```yaml\n# \.github/workflows/(\S+)\.yml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+WRITTEN = {path.stem: path.read_text(encoding="utf-8") for path in sorted((HERE / "workflows").glob("*.yml"))}
+
+
+def steps_of(workflow: str) -> list[dict[str, Any]]:
+    return [step for job in document(workflow)["jobs"].values() for step in job["steps"]]
+
+
+def our_steps(workflow: str) -> list[tuple[dict[str, Any], action_files.ActionFile]]:
+    found = []
+    for step in steps_of(workflow):
+        uses, _, _ = step.get("uses", "").partition("@")
+        if uses.startswith(OURS):
+            found.append((step, action_files.read(uses.removeprefix(OURS).strip("/") or ".")))
+    return found
+
+
+def test_it_shows_a_release_a_rollback_and_the_actions_one_by_one():
+    assert set(WORKFLOWS) == {"release", "rollback", "release-in-steps"}
+    used = {action.folder for workflow in WORKFLOWS.values() for _, action in our_steps(workflow)}
+    assert used == set(action_files.FOLDERS)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_asks_for_little_and_for_one_move_at_a_time(name):
+    workflow = document(WORKFLOWS[name])
+    assert workflow["permissions"] == {}
+    assert workflow["concurrency"] == {"group": "search-ranker", "cancel-in-progress": False}
+    for job in workflow["jobs"].values():
+        assert job["permissions"] in ({}, {"contents": "read"})
+        assert "MLFLOW_TRACKING_URI" in job["env"]
+
+
+@pytest.mark.parametrize("workflow", [*WORKFLOWS.values(), *WRITTEN.values()], ids=[*WORKFLOWS, *WRITTEN])
+def test_a_workflow_gives_actions_the_inputs_they_have_and_takes_the_outputs_they_have(workflow):
+    actions = {}
+    for step, action in our_steps(workflow):
+        assert step["uses"].endswith("@v1")
+        given = set(step.get("with", {}))
+        assert given <= set(action.inputs)
+        if not step.get("continue-on-error"):
+            assert given >= {name for name, spec in action.inputs.items() if spec.get("required")}
+        # An expression pasted into a command would run what others wrote.
+        assert "${{" not in step.get("with", {}).get("command", "")
+        actions[step["id"]] = action
+    for step, output in re.findall(r"steps\.([\w-]+)\.outputs\.([\w-]+)", workflow):
+        assert output in actions[step].outputs
+
+
+@pytest.mark.parametrize("workflow", [*WORKFLOWS.values(), *WRITTEN.values()], ids=[*WORKFLOWS, *WRITTEN])
+def test_the_actions_of_others_are_pinned_by_commit_with_the_version_beside_it(workflow):
+    for line in re.findall(rf"uses: (?!{OURS})(.*)", workflow):
+        assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*", line), line
+
+
+def test_actionlint_finds_nothing(tmp_path):
+    actionlint = os.environ.get("CHAMPION_GATE_TEST_ACTIONLINT") or shutil.which("actionlint")
+    if not actionlint:
+        pytest.skip("actionlint is not installed: scripts/test installs it where Go is")
+    files = []
+    for name, workflow in {**WORKFLOWS, **WRITTEN}.items():
+        files.append(tmp_path / f"{name}.yml")
+        files[-1].write_text(workflow, encoding="utf-8")
+    found = subprocess.run([actionlint, "-pyflakes=", *files], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_commands_that_it_names_are_there():
+    launch = (ROOT / "scripts" / "launch.py").read_text(encoding="utf-8")
+    for command in re.findall(r"^scripts/run ([a-z-]+)", README, re.MULTILINE):
+        assert f'"{command}":' in launch
+    for script in re.findall(r"^\./(scripts/\S+)", README, re.MULTILINE):
+        assert os.access(ROOT / script, os.X_OK)
+    for example in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+        compile(example, "README.md", "exec")
+
+
+def test_the_messages_that_it_explains_are_those_of_the_scripts():
+    code = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").rglob("*.py"))
+    # A sentence may be written over several lines and hold values.
+    code = re.sub(r"\s+", " ", re.sub(r"\"\s*\n\s*f?\"", "", code))
+    rows = re.findall(r"^\| `(.+?)` \|", README.partition("## Troubleshooting")[2], re.MULTILINE)
+    assert len(rows) > 5
+    for message in rows:
+        for part in re.split(r"\.\.\.|:|'[^']*'|(?:(?:challenger )?version )?\d+|val_ndcg\w+|MLFLOW_\w+", message):
+            words = part.strip(" ;:,.")
+            assert words in code, f"{words!r} of {message!r}"
+
+
+@pytest.mark.slow
+def test_its_workflows_release_twice_and_take_the_second_release_back(runner, mlflow_client, model_name):
+    def run(name: str, ndcg: str = "", **how: Any):
+        train = (HERE / "ranker" / "train.py").read_text(encoding="utf-8")
+        train = train.replace('os.environ["NDCG"]', json.dumps(ndcg))
+        workflow = WORKFLOWS[name].replace("search-ranker", model_name)
+        return runner.run(workflow, files={"train.py": train, "requirements.txt": "mlflow\n"}, **how)
+
+    def aliases() -> dict[str, str]:
+        return {alias: str(number) for alias, number in mlflow_client.get_registered_model(model_name).aliases.items()}
+
+    first = run("release", "0.70")
+    assert first.success, first.log
+    assert aliases() == {"champion": "1"}
+    outputs = first["release"].outputs
+    assert (outputs["verdict"], outputs["version"], outputs["changed"]) == ("passed", "1", "true")
+
+    second = run("release-in-steps", "0.74")
+    assert second.success, second.log
+    assert second["promote"].outputs["previous-version"] == "1"
+    assert aliases() == {"champion": "2", "previous-champion": "1"}
+
+    reason = {"reason": "Clicks fell by a tenth", "to-version": ""}
+    this_run = new_run_id()
+    changed = []
+    for _ in range(2):
+        back = run("rollback", event="workflow_dispatch", inputs=reason, run_id=this_run)
+        assert back.success, back.log
+        assert (back["rollback"].outputs["version"], back["rollback"].outputs["rolled-back-version"]) == ("1", "2")
+        changed.append(back["rollback"].outputs["changed"])
+        assert aliases() == {"champion": "1", "rolled-back": "2"}
+    assert changed == ["true", "false"]
