@@ -22,76 +22,16 @@ _RESERVED_TAG_PREFIXES = ("gate.", "mlflow.")
 _EXPERIMENT_PART = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _MODEL_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _UNITY_CATALOG_NAME = re.compile(r"[^\s./:]+(\.[^\s./:]+){2}")
-# `ranker-v2`, `ranker-2`, `ranker2`; but not the 10 of `top-10-ranker`.
+# `ranker-v2`, `ranker-2`, `ranker2`; but not the 10 of `top-10-ranker`, nor `bm25`.
 _VERSION_WORD = re.compile(r"[a-z]*v\d+|version\d*")
-_VERSION_AT_END = re.compile(r"[a-z]*\d+")
+_VERSION_AT_END = re.compile(r"\d+|[a-z]{4,}\d")
+# fmt: off
 _ALGORITHMS = frozenset(
-    [
-        "bert",
-        "catboost",
-        "cnn",
-        "dnn",
-        "gbdt",
-        "gbm",
-        "gbt",
-        "gru",
-        "lambdamart",
-        "lambdarank",
-        "lgbm",
-        "lightgbm",
-        "listnet",
-        "logreg",
-        "lstm",
-        "mlp",
-        "pytorch",
-        "ranknet",
-        "resnet",
-        "rnn",
-        "sklearn",
-        "svm",
-        "tensorflow",
-        "torch",
-        "transformer",
-        "xgb",
-        "xgboost",
-    ]
+    {"bert", "catboost", "cnn", "dnn", "gbdt", "gbm", "gbt", "gru", "lambdamart", "lambdarank", "lgbm", "lightgbm",
+     "listnet", "logreg", "lstm", "mlp", "pytorch", "ranknet", "resnet", "rnn", "sklearn", "svm", "tensorflow",
+     "torch", "transformer", "xgb", "xgboost"}
 )
-# `ranker-v2`, `ranker-2`, `ranker2`; but not the 10 of `top-10-ranker`.
-_VERSION_WORD = re.compile(r"[a-z]*v\d+|version\d*")
-_VERSION_AT_END = re.compile(r"[a-z]*\d+")
-_ALGORITHMS = frozenset(
-    [
-        "bert",
-        "catboost",
-        "cnn",
-        "dnn",
-        "gbdt",
-        "gbm",
-        "gbt",
-        "gru",
-        "lambdamart",
-        "lambdarank",
-        "lgbm",
-        "lightgbm",
-        "listnet",
-        "logreg",
-        "lstm",
-        "mlp",
-        "pytorch",
-        "ranknet",
-        "resnet",
-        "rnn",
-        "sklearn",
-        "svm",
-        "tensorflow",
-        "torch",
-        "transformer",
-        "xgb",
-        "xgboost",
-    ]("bert", "catboost", "cnn", "dnn", "gbdt", "gbm", "gbt", "gru", "lambdamart", "lambdarank", "lgbm", "lightgbm")
-    + ("listnet", "logreg", "lstm", "mlp", "pytorch", "ranknet", "resnet", "rnn", "sklearn", "svm", "tensorflow")
-    + ("torch", "transformer", "xgb", "xgboost")
-)
+# fmt: on
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _RESERVED_ALIAS = re.compile(r"(?i:latest)|v\d+")
 _TAG_KEY = re.compile(r"[A-Za-z0-9_./ :-]{1,250}")
@@ -128,7 +68,8 @@ def experiment_name(name: str) -> ExperimentName:
     else:
         problem = f"it has {len(parts)} part{'s' if len(parts) != 1 else ''}, and 3 are needed."
     proposed = [_slug(part) for part in parts if _slug(part)]
-    proposed = (proposed + ["project", "training"][max(0, len(proposed) - 1) :])[:3] if proposed else []
+    if proposed:
+        proposed = [*proposed, *["project", "training"][len(proposed) - 1 :]][:3]
     do = f"Did you mean '/{'/'.join(proposed)}'?" if len(proposed) == 3 else "For example '/search/ranking/training'."
     raise BadInput(f"experiment-name '{one_line(name, 120)}' is not well formed: {problem}", rule, do)
 
@@ -150,7 +91,9 @@ def model_name_problem(name: str) -> tuple[str, str] | None:
     versions += [word for word in words[-1:] if not versions and _VERSION_AT_END.fullmatch(word.lower())]
     algorithms = [word for word in words if word.lower() in _ALGORITHMS]
     kept = [word.lower() for word in words if word not in versions and word not in algorithms]
-    proposal = re.sub(r"^[^a-z]+", "", "-".join(kept))[:100].strip("-") or "search-ranker"
+    proposal = re.sub(r"^[^a-z]+", "", "-".join(kept))[:100].strip("-")
+    if not proposal or model_name_problem(proposal):  # what is left over is no better
+        proposal = "search-ranker"
     if versions:
         return f"'{one_line(versions[0], 60)}' is a version, and MLflow numbers versions itself.", proposal
     if algorithms:

@@ -35,7 +35,7 @@ def team_of(registry: Registry, model: Model, version: Version | None, given: st
     if not team:
         raise BadInput(
             f"The team of '{one_line(model.name, 120)}' is not known.",
-            "The release log is /{team}/{model}/releases, and neither the model nor the version's run has a tag 'team'.",
+            "It names the release log, and neither the model nor the version's run has a tag 'team'.",
             "Set the input 'team' once; it is not needed after the first release.",
         )
     return conventions.team_name(team)
@@ -60,7 +60,7 @@ class ReleaseLog:
             found = registry.find_experiment(id=experiment_id)
             if found is None or found.deleted:
                 raise OutsideWorldFailed(
-                    f"The release log of '{one_line(model.name, 120)}', experiment {one_line(experiment_id, 60)}, is gone.",
+                    f"The release log of '{one_line(model.name, 120)}' was deleted.",
                     "Without it nobody can say what was released before, or taken back.",
                     f"Restore it: mlflow experiments restore --experiment-id {one_line(experiment_id, 60)}",
                 )

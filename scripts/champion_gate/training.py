@@ -186,7 +186,7 @@ def _failure(ended: Ended, run: Run, experiment: Experiment, timeout: float | No
     if "does not match environment run ID" in ended.error_tail:
         return TrainingFailed(
             "The training script sets another experiment than the one it was given.",
-            f"The run was opened in '{one_line(experiment.name, 120)}', and mlflow.set_experiment() in the script names "
+            f"The run was opened in '{one_line(experiment.name, 120)}', and set_experiment() in the script names "
             "another; MLflow refuses to go on.",
             "Leave set_experiment() out of the script (MLFLOW_EXPERIMENT_NAME is set for it), or give its name as "
             "experiment-name.",
@@ -280,7 +280,8 @@ def _chosen(registry: Registry, runs: Sequence[Run], name: str, model_name: str)
     )
     if not logged:
         raise BadInput(
-            f"The command logged no model to run {runs[0].id}, so nothing was registered as '{one_line(model_name, 120)}'.",
+            f"The command logged no model to run {runs[0].id}, so there is no new version of "
+            f"'{one_line(model_name, 120)}'.",
             "A model is logged with mlflow.<flavor>.log_model(), in the run that MLFLOW_RUN_ID names or a child of it.",
             "Log the model inside `with mlflow.start_run():`, without a run id of the script's own.",
         )
