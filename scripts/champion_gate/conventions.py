@@ -78,34 +78,47 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", text).lower()).strip("-")[:60]
 
 
-def model_name_problem(name: str) -> tuple[str, str] | None:
-    """Why a model's name breaks the conventions, and a corrected proposal; None if it does not.
+def model_name_problem(name: str) -> str | None:
+    """Why a model's name breaks the conventions; None if it does not.
 
     Model names are products: lower case, hyphens, no version numbers, no algorithm names. Unity Catalog's
     `catalog.schema.model` is accepted as it is.
     """
     if _UNITY_CATALOG_NAME.fullmatch(name):
         return None
-    words = [word for word in re.split(r"[^A-Za-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name)) if word]
-    versions = [word for word in words if _VERSION_WORD.fullmatch(word.lower())]
-    versions += [word for word in words[-1:] if not versions and _VERSION_AT_END.fullmatch(word.lower())]
-    algorithms = [word for word in words if word.lower() in _ALGORITHMS]
-    kept = [word.lower() for word in words if word not in versions and word not in algorithms]
-    proposal = re.sub(r"^[^a-z]+", "", "-".join(kept))[:100].strip("-")
-    if not proposal or model_name_problem(proposal):  # what is left over is no better
-        proposal = "search-ranker"
-    if versions:
-        return f"'{one_line(versions[0], 60)}' is a version, and MLflow numbers versions itself.", proposal
-    if algorithms:
-        return f"'{algorithms[0]}' is an algorithm, and the next version may use another.", proposal
+    words = _words(name)
+    for word in words:
+        if word in _versions(words):
+            return f"'{one_line(word, 60)}' is a version, and MLflow numbers versions itself."
+        if word.lower() in _ALGORITHMS:
+            return f"'{word}' is an algorithm, and the next version may use another."
     if len(name) > 100:
-        return f"it has {len(name)} characters, and 100 is the limit.", proposal
+        return f"it has {len(name)} characters, and 100 is the limit."
     if not _MODEL_NAME.fullmatch(name):
         odd = sorted({one_line(char) for char in name if not re.match(r"[a-z0-9-]", char)})
         if odd:
-            return "it holds " + " ".join(f"'{char}'" for char in odd[:5]) + ".", proposal
-        return "it must start with a letter, with single hyphens between its words.", proposal
+            return "it holds " + " ".join(f"'{char}'" for char in odd[:5]) + "."
+        return "it must start with a letter, with single hyphens between its words."
     return None
+
+
+def proposed_model_name(name: str) -> str:
+    """A name like `name` that keeps the conventions."""
+    words = _words(name)
+    bad = {*_versions(words), *(word for word in words if word.lower() in _ALGORITHMS)}
+    kept = "-".join(word.lower() for word in words if word not in bad)
+    proposal = re.sub(r"^[^a-z]+", "", kept)[:100].strip("-")
+    return "search-ranker" if not proposal or model_name_problem(proposal) else proposal
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^A-Za-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name)) if word]
+
+
+def _versions(words: list[str]) -> list[str]:
+    return [word for word in words if _VERSION_WORD.fullmatch(word.lower())] + [
+        word for word in words[-1:] if _VERSION_AT_END.fullmatch(word.lower())
+    ]
 
 
 MODEL_NAME_RULE = "Model names are products: lower case, hyphens, no version numbers, no algorithm names."
@@ -117,12 +130,11 @@ def new_model_name(name: str) -> None:
     Raises:
         BadInput: with the rule, the offending part, and a corrected proposal.
     """
-    if problem := model_name_problem(name):
-        why, proposal = problem
+    if why := model_name_problem(name):
         raise BadInput(
             f"model-name '{one_line(name, 120)}' is not well formed: {why}",
             MODEL_NAME_RULE,
-            f"Did you mean '{proposal}'?",
+            f"Did you mean '{proposed_model_name(name)}'?",
         )
 
 

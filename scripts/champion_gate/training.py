@@ -93,7 +93,7 @@ def train(
     if registry.find_model(model_name) is None:
         conventions.new_model_name(model_name)
     elif problem := conventions.model_name_problem(model_name):
-        annotate("warning", "Model name", f"{conventions.MODEL_NAME_RULE} In '{model_name}' {problem[0]}")
+        annotate("warning", "Model name", f"{conventions.MODEL_NAME_RULE} In '{model_name}' {problem}")
     experiment = registry.ensure_experiment(request.experiment_name)
 
     run = registry.create_run(experiment.id, request.run_name, _run_tags(request, team, job))
