@@ -143,6 +143,10 @@ def test_text_of_strangers_is_recorded_and_never_run(runner, mlflow_client, mode
     assert set(rolled_back) == {"version", "rolled-back-version", "changed", "release-run-id"}
     assert aliases(mlflow_client, model_name) == {"champion": "1", "rolled-back": "2"}
 
+    for refused in ("model-name", "metric", "from-alias", "experiment-name"):
+        assert ran[refused].outcome == "failure"
+        assert not any(ran[refused].outputs.values())
+
     version = mlflow_client.get_model_version(model_name, "2")
     tags = mlflow_client.get_run(version.run_id).data.tags
     assert tags["owner"] == tags["data.version"] == tags["note"] == line
