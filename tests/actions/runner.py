@@ -140,7 +140,7 @@ class Runner:
         log, code = self._start(
             [
                 *(self._act, event, "--workflows", str(path), "--eventpath", str(folder / "event.json")),
-                *("--platform", "ubuntu-latest=-self-hosted", "--pull=false", "--actor", ACTOR),
+                *("--platform", "ubuntu-latest=-self-hosted", "--pull=false", "--rm", "--actor", ACTOR),
                 *("--local-repository", f"{ACTION}={self._checkout}"),
                 *self._replaced(workflow),
                 *(part for name, value in values.items() for part in ("--var", f"{name}={value}")),
