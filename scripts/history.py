@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from champion_gate import conventions
 from champion_gate.cli import Result, command, option, run
 from champion_gate.text import one_line
@@ -56,13 +57,15 @@ def _table(model_name: str, rows: list[dict[str, Any]]) -> str:
         return f"{one_line(model_name)} has no releases yet."
     from io import StringIO
 
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"Releases of {one_line(model_name)}"), title_justify="left")
-    for column in ("time", "what", "state", "alias", "from", "to", "who", "commit", "verdict", "reason"):
-        table.add_column(column, overflow="fold", min_width=4)
+    table = Table(title=Text(f"Releases of {one_line(model_name)}"), title_justify="left", box=SIMPLE_HEAD)
+    for column in ("time", "what", "state", "alias", "from", "to", "who", "commit", "verdict"):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=20)
+    table.add_column("reason", overflow="fold", ratio=1)
     for row in rows:
         cells = (
             row["time"][:16].replace("T", " "),
@@ -78,7 +81,7 @@ def _table(model_name: str, rows: list[dict[str, Any]]) -> str:
         )
         table.add_row(*(Text(one_line(cell, 200)) for cell in cells))
     out = StringIO()
-    Console(file=out, width=max(120, Console().width)).print(table)
+    Console(file=out, width=max(140, Console().width)).print(table)
     return out.getvalue().rstrip("\n")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OUTPUTS = ("version", "previous-version", "changed", "release-run-id")
 
 
-@command("promote-alias")
+@command("promote-alias", OUTPUTS)
 @option("--model-name", required=True, help="Registered model.")
 @option("--version", help="Number of the version to promote, instead of from-alias.")
 @option("--from-alias", default=conventions.CHALLENGER, help="Alias of the version to promote.")

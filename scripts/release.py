@@ -15,7 +15,7 @@ from champion_gate.policy import DEFAULT_MAX_REGRESSION
 OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUTS + promote_alias.OUTPUTS))
 
 
-@command("release")
+@command("release", OUTPUTS)
 @train_and_register.training_options
 @option("--version", help="Number of the version to release, when nothing is trained. Default: the alias.")
 @option("--threshold", "--threshold-ndcg", type=float, help="Least value that passes. A first release needs it.")

@@ -10,7 +10,7 @@ from champion_gate.cli import Annotation, Result, command, option, run
 OUTPUTS = ("version", "rolled-back-version", "changed", "release-run-id")
 
 
-@command("rollback")
+@command("rollback", OUTPUTS)
 @option("--model-name", required=True, help="Registered model.")
 @option("--to-version", help="Version to go back to. Default: the last good champion that the release log knows.")
 @option("--from-version", help="Refuse if the champion is another version than this.")

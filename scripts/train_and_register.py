@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from champion_gate import conventions
 from champion_gate.cli import SECONDS, Result, command, option, run
 
@@ -48,7 +49,7 @@ def training_options(function: Callable[..., Result]) -> Callable[..., Result]:
     return function
 
 
-@command("train-and-register")
+@command("train-and-register", OUTPUTS)
 @training_options
 def main(**given: Any) -> Result:
     """Train in a run with all required tags, register what was logged, and make it the challenger.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 OUTPUTS = ("verdict", "version", "champion-version", "metric", "champion-metric", "reason", "gate-run-id")
 
 
-@command("validate-model")
+@command("validate-model", OUTPUTS)
 @option("--model-name", help="Registered model. Required, unless model-uri is given.")
 @option("--alias", help="Alias of the version to judge.  [default: challenger]", show_default=False)
 @option("--version", help="Number of the version to judge, instead of an alias.")

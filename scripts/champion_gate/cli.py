@@ -178,6 +178,9 @@ def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 class GateCommand(click.Command):
     """A command whose function returns a `Result`, and whose errors are sentences with an exit code."""
 
+    outputs: tuple[str, ...] = ()
+    """Names of the step's outputs: each is written, empty where nothing is known."""
+
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
         """Run, report, and exit."""
         args = sys.argv[1:] if args is None else list(args)
@@ -200,11 +203,12 @@ class GateCommand(click.Command):
             code = cancelled.exit_code
         except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
             code = _show_error(_defect(error), debug=debug)
+        github.blank_outputs(self.outputs)
         sys.exit(code)
 
 
-def command(name: str) -> Callable[[Callable[..., Result]], click.Command]:
-    """Make a function a command, with the options that every command has."""
+def command(name: str, outputs: Sequence[str] = ()) -> Callable[[Callable[..., Result]], click.Command]:
+    """Make a function a command, with the options that every command has, and the names of its outputs."""
 
     def decorate(function: Callable[..., Result]) -> click.Command:
         common = [
@@ -220,8 +224,9 @@ def command(name: str) -> Callable[[Callable[..., Result]], click.Command]:
         for add in common:
             function = add(function)
         settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-        made = click.command(name, cls=GateCommand, context_settings=settings)(function)
+        made: GateCommand = click.command(name, cls=GateCommand, context_settings=settings)(function)
         # In --help, what is a command's own comes first.
+        made.outputs = tuple(outputs)
         made.params = made.params[len(common) :] + made.params[: len(common)]
         return made
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,6 +78,9 @@ def on_github() -> bool:
     return bool(os.environ.get("GITHUB_OUTPUT") or os.environ.get("GITHUB_STEP_SUMMARY"))
 
 
+_written: set[str] = set()
+
+
 def write_outputs(outputs: Mapping[str, str]) -> None:
     """Append the outputs of this step, if there is a runner to read them.
 
@@ -86,10 +89,19 @@ def write_outputs(outputs: Mapping[str, str]) -> None:
     path = os.environ.get("GITHUB_OUTPUT")
     if not path:
         return
+    _written.update(outputs)
     with Path(path).open("a", encoding="utf-8", newline="\n") as file:
         for name, value in outputs.items():
             delimiter = f"value-{uuid.uuid4().hex}"
             file.write(f"{name}<<{delimiter}\n{one_line(value, 4000)}\n{delimiter}\n")
+
+
+def blank_outputs(names: Iterable[str]) -> None:
+    """Write as empty what this process did not write.
+
+    The training command is in the same step, and could have written a verdict of its own: the last one counts.
+    """
+    write_outputs({name: "" for name in names if name not in _written})
 
 
 def write_summary(markdown: str) -> bool:

@@ -7,6 +7,7 @@ unclear answer, and an answer that does not speak of what was asked for is an er
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import queue
@@ -391,15 +392,14 @@ class Registry:
     # -- what a training run logged
 
     def logged_models(self, run: Run) -> list[Logged]:
-        """The models that a run logged, as LoggedModels (3.x) and as folders of its artifacts (2.x)."""
-        found = [
-            Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id) for model in self._logged_3x(run)
-        ]
+        """The models that a run logged: LoggedModels (3.x), what a 2.x client noted, else folders with an MLmodel."""
+        found = self._logged_3x(run)
+        # A 3.x client may note its LoggedModels as 2.x did, too.
         names = {model.name for model in found}
-        # On 3.x a LoggedModel shows among the run's artifacts too; the folder is then the same model again.
-        return found + [model for model in self._logged_2x(run) if model.name not in names]
+        found += [_run_artifact(run, path) for path in _noted_2x(run) if path not in names]
+        return sorted(found or self._folders(run), key=lambda model: model.name)
 
-    def _logged_3x(self, run: Run) -> list[Any]:
+    def _logged_3x(self, run: Run) -> list[Logged]:
         query = f"source_run_id = '{run.id}'"
         try:
             pages = self._pages(
@@ -410,18 +410,31 @@ class Registry:
             )
         except _NoSuchEndpoint:
             return []  # a 2.x server: it has no LoggedModels
-        return [model for model in pages if model.source_run_id == run.id]
+        own = [model for model in pages if model.source_run_id == run.id]
+        return [Logged(model.name, run.id, f"models:/{model.model_id}", model.model_id) for model in own]
 
-    def _logged_2x(self, run: Run) -> list[Logged]:
+    def _folders(self, run: Run) -> list[Logged]:
+        """The run's artifact folders that hold an MLmodel: a model that was logged as plain files."""
+        # Not the client's list_artifacts: in 3.x it asks for LoggedModels, and fails on a 2.x server.
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        try:
+            store = get_artifact_repository(run.artifact_uri)
+        except ImportError as error:
+            raise OutsideWorldFailed(
+                f"The files of run {run.id} cannot be listed: {one_line(str(error), 200)}.",
+                "They are in a store that is reached without MLflow's proxy.",
+                "Log the model with log_model(), which notes where it is, or let the server proxy artifacts.",
+            ) from error
         found: list[Logged] = []
         folders = [""]
-        for _ in range(200):  # no tree of a model's files is deeper or wider before its MLmodel is met
+        for _ in range(200):  # a run with more folders than this has no model where anybody would look
             if not folders:
                 break
             folder = folders.pop(0)
-            listing = self._look_up("the run's artifacts", partial(self._client.list_artifacts, run.id, folder or None))
+            listing = self._look_up("the run's artifacts", partial(store.list_artifacts, folder or None))
             if folder and any(item.path == f"{folder}/MLmodel" for item in listing):
-                found.append(Logged(folder, run.id, f"{run.artifact_uri.rstrip('/')}/{folder}", None))
+                found.append(_run_artifact(run, folder))
             elif folder.count("/") < 3:
                 folders += [item.path for item in listing if item.is_dir]
         return found
@@ -613,3 +626,17 @@ def _run(answer: Any) -> Run:
         info.artifact_uri or "",
         info.lifecycle_stage == "deleted",
     )
+
+
+def _run_artifact(run: Run, path: str) -> Logged:
+    return Logged(path, run.id, f"{run.artifact_uri.rstrip('/')}/{path}", None)
+
+
+def _noted_2x(run: Run) -> list[str]:
+    """Artifact paths of the models that a 2.x client logged: it notes them in a tag of the run."""
+    try:
+        notes = json.loads(run.tags.get("mlflow.log-model.history", "[]"))
+    except ValueError:
+        return []  # cut at the tag's limit; the folders will tell
+    paths = [note.get("artifact_path") for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
+    return list(dict.fromkeys(path for path in paths if isinstance(path, str) and path))

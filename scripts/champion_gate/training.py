@@ -293,11 +293,10 @@ def _chosen(registry: Registry, runs: Sequence[Run], name: str, model_name: str)
             "Correct 'logged-model'.",
         )
     if len(wanted) > 1:
+        ids = ", ".join(m.model_id for m in wanted[:5] if m.model_id) if name else ""
         raise BadInput(
             f"The command logged {len(wanted)} models{f' named {one_line(name, 80)}' if name else ''}: {listed}.",
             "One of them is to be registered, and nothing says which.",
-            "Name it in the input 'logged-model' (its name or, on MLflow 3, its model id "
-            + ", ".join(m.model_id for m in wanted[:5] if m.model_id)
-            + ").",
+            "Name it in the input 'logged-model'" + (f", by its model id: {ids}." if ids else "."),
         )
     return wanted[0]
