@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,6 +142,8 @@ def main() -> None:
         "max_depth": options.max_depth,
         "subsample": 0.8,
         "seed": options.seed,
+        # So little data gains nothing from a second thread, and waits for it where the machine is busy.
+        "nthread": 1,
     }
     table = pd.DataFrame(validation.columns(options.features), columns=options.features)
     matrix = xgb.DMatrix(table)
@@ -191,4 +194,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
