@@ -12,7 +12,7 @@ from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.github import Context, log
 from champion_gate.policy import Policy
 from champion_gate.registry import Model, Registry, Version
-from champion_gate.release_log import ReleaseLog, team_of
+from champion_gate.release_log import ReleaseLog
 from champion_gate.text import one_line
 
 
@@ -99,8 +99,7 @@ def validate(
     """
     model = registry.model(model_name)
     version = registry.version(model.name, number or resolve(model, alias, registry.uri))
-    team = team_of(registry, model, version, team)
-    release_log = ReleaseLog.find(registry, model, team)
+    release_log = ReleaseLog.find(registry, model, team, version)
     champion = champion_of(registry, model, champion_alias, release_log)
     log(
         f"Judging version {version.number} of {model.name} against "
@@ -112,7 +111,7 @@ def validate(
     value = figures.challenger.metrics.get(metric)
     champion_value = figures.champion.metrics.get(metric) if figures.champion else None
 
-    release_log = release_log.made(team)
+    release_log = release_log.made()
     data_version = figures.challenger.evaluation_data_version or figures.challenger.data_version
     gate_run_id = release_log.write(
         "gate",
@@ -121,7 +120,6 @@ def validate(
         job,
         from_version=champion.number if champion else None,
         to_version=version.number,
-        team=team,
         tags={
             "gate.verdict": decision.outcome.value,
             "gate.reason": decision.reason,

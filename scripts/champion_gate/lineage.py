@@ -98,7 +98,7 @@ def rollback_target(entries: Sequence[Entry], alias: str, champion: str) -> str 
     """What the log says was champion before `champion`; None if it knows of nothing good before it."""
     line = line_of_champions(entries, alias)
     if champion in line:
-        line = line[: line.index(champion)]
+        line = line[: len(line) - 1 - line[::-1].index(champion)]
     earlier = [version for version in line if version != champion]
     return earlier[-1] if earlier else None
 

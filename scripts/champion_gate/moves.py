@@ -17,7 +17,7 @@ from champion_gate.gate import champion_of, judged_version, resolve
 from champion_gate.github import Context, annotate, log
 from champion_gate.lineage import Entry, Kind
 from champion_gate.registry import Model, Registry, Version
-from champion_gate.release_log import HOLD_TAG, OPEN_MOVE_TAG, ReleaseLog, team_of
+from champion_gate.release_log import HOLD_TAG, OPEN_MOVE_TAG, ReleaseLog
 from champion_gate.text import one_line
 from champion_gate.verdict import NONE
 
@@ -94,7 +94,6 @@ def promote(
     champion_version = champion_of(registry, model, to_alias, release_log)
     judged = _passed_verdict(model, version, champion_version, to_alias)
     _not_quarantined(entries, number)
-    team = team_of(registry, model, version, team)
     now = _now()
     approved = approved_by or job.actor
     plan = _Plan(
@@ -117,7 +116,7 @@ def promote(
             "gate.reason": " ".join(check.reason for check in judged.checks),
         },
     )
-    return _carry_out(registry, release_log, plan, entries, job, team, dry_run)
+    return _carry_out(registry, release_log, plan, entries, job, dry_run)
 
 
 def rollback(
@@ -140,14 +139,16 @@ def rollback(
         OutsideWorldFailed: the registry failed, or another move is open.
     """
     model = registry.model(model_name)
-    release_log = ReleaseLog.find(registry, model, team)
+    serving = model.aliases.get(champion_alias)
+    bad = registry.find_version(model.name, serving) if serving else None  # None, too, if deleted under its alias
+    release_log = ReleaseLog.find(registry, model, team, bad)
     _no_open_move(registry, model)
     entries = release_log.moves()
     previous_alias = conventions.previous_alias(champion_alias)
     if again := _same_job(entries, champion_alias, job):
         said = f"This job took version {again.from_version} back already."
         return _moved_before(model, again, said, dry_run)
-    if champion_alias not in model.aliases:
+    if serving is None:
         champion_of(registry, model, champion_alias, release_log)  # tells "gone" from "never released"
     champion = resolve(model, champion_alias, registry.uri)
     if from_version and from_version != champion:
@@ -166,14 +167,13 @@ def rollback(
             "Neither the release log nor an alias names an earlier champion that was not taken back.",
             "Name a version with to-version, or promote a new one.",
         )
-    version = registry.version(model.name, target)
+    registry.version(model.name, target)
     _was_champion(entries, model, champion_alias, previous_alias, target)
     _not_quarantined(entries, target)
-    team = team_of(registry, model, version, team)
     further = lineage.rollback_target(entries, champion_alias, target)
     after: dict[str, str | None] = {previous_alias: further, champion_alias: target}
     version_tags: dict[str, dict[str, str]] = {}
-    if registry.find_version(model.name, champion) is not None:  # else it was deleted under its alias
+    if bad is not None:
         after[conventions.rolled_back_alias(champion_alias)] = champion
         version_tags[champion] = {"rollback_reason": reason, "rolled_back_at": _now()}
     plan = _Plan(
@@ -188,7 +188,7 @@ def rollback(
         version_tags=version_tags,
         run_tags={"gate.reason": reason, "gate.previous_alias": previous_alias},
     )
-    return _carry_out(registry, release_log, plan, entries, job, team, dry_run)
+    return _carry_out(registry, release_log, plan, entries, job, dry_run)
 
 
 def _carry_out(
@@ -197,14 +197,13 @@ def _carry_out(
     plan: _Plan,
     entries: Sequence[Entry],
     job: Context,
-    team: str,
     dry_run: bool,
 ) -> Moved:
     model = release_log.model
     reason = plan.run_tags.get("gate.reason", "")
     if dry_run:
         return _moved(model, plan, "", reason, changed=False, dry_run=True)
-    release_log = release_log.made(team)
+    release_log = release_log.made()
     fence = lineage.highest_fence(entries) + 1
     run_id = release_log.write(
         plan.kind,
@@ -213,18 +212,19 @@ def _carry_out(
         job,
         from_version=plan.from_version,
         to_version=plan.to_version,
-        team=team,
         tags={"gate.previous": plan.previous or NONE, "gate.fence": str(fence), **plan.run_tags},
     )
+    touched = False
     try:
         registry.set_model_tag(model.name, OPEN_MOVE_TAG, run_id)
         _still(registry, model, plan, run_id)
+        touched = True
         log(f"Moving '{plan.alias}' of {model.name} from version {plan.from_version or NONE} to {plan.to_version}.")
         _set_aliases(registry, model.name, plan.after, plan.alias)
         _read_back(registry, model.name, plan)
         _finish(registry, model.name, plan, run_id)
     except BaseException as error:
-        if not _settle(registry, model.name, plan, run_id) or not isinstance(error, GateError):
+        if not _settle(registry, model.name, plan, run_id, touched=touched) or not isinstance(error, GateError):
             raise
         annotate("warning", "Move finished after an error", str(error))
     return _moved(model, plan, run_id, reason, changed=True, dry_run=False)
@@ -283,10 +283,11 @@ def _finish(registry: Registry, name: str, plan: _Plan, run_id: str) -> None:
     _close(registry, name, run_id, lineage.DONE, "FINISHED")
 
 
-def _settle(registry: Registry, name: str, plan: _Plan, run_id: str) -> bool:
+def _settle(registry: Registry, name: str, plan: _Plan, run_id: str, *, touched: bool) -> bool:
     """After a failure half-way: finish the move if the champion alias moved, undo it if it did not.
 
     Where somebody else moved the alias, or the registry is out of reach, the move stays open and says so.
+    `touched` says whether this move wrote any alias yet.
 
     Returns:
         Whether the move was finished.
@@ -294,16 +295,17 @@ def _settle(registry: Registry, name: str, plan: _Plan, run_id: str) -> bool:
     try:
         now = registry.model(name)
         champion, ours = now.aliases.get(plan.alias), now.tags.get(OPEN_MOVE_TAG) == run_id
-        if champion == plan.to_version and ours:
+        if touched and ours and champion == plan.to_version:
             _set_aliases(registry, name, {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}, plan.alias)
             _finish(registry, name, plan, run_id)
+            log(f"'{plan.alias}' is version {plan.to_version}: the move was finished.")
             return True
-        if champion == plan.from_version:
-            if ours:
-                touched = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
-                _set_aliases(registry, name, touched, plan.alias)
+        if not touched or champion == plan.from_version:
+            if touched and ours:
+                changed = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
+                _set_aliases(registry, name, changed, plan.alias)
             _close(registry, name, run_id, lineage.UNDONE, "FAILED")
-            log(f"'{plan.alias}' stays version {plan.from_version or NONE}: the move was undone.")
+            log(f"'{plan.alias}' is version {champion or NONE}: the move was undone.")
             return False
         left = f"'{plan.alias}' names version {champion or NONE}, which this move did not set; it was left as it is."
     except GateError as error:

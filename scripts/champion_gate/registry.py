@@ -221,8 +221,8 @@ class Registry:
 
     def versions(self, name: str, condition: str) -> list[Version]:
         """The versions of a model that meet a search condition (`run_id = '...'`), or all."""
-        quoted = name.replace("'", "''") if "'" in name else name
-        query = f"name = '{quoted}'" + (f" and {condition}" if condition else "")
+        quote = '"' if "'" in name else "'"
+        query = f"name = {quote}{name}{quote}" + (f" and {condition}" if condition else "")
         pages = self._pages("versions", lambda token: self._client.search_model_versions(query, 200, page_token=token))
         return [_version(answer) for answer in pages]
 

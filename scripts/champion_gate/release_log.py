@@ -22,66 +22,62 @@ OPEN_MOVE_TAG = "gate.open_move"
 HOLD_TAG = "gate.hold"
 
 
-def team_of(registry: Registry, model: Model, version: Version | None, given: str) -> str:
-    """The team that the release log stands under: as given, else the model's tag, else the tag of the version's run.
-
-    Raises:
-        BadInput: none of them says.
-    """
-    team = given or model.tags.get("team", "")
-    if not team and version is not None and version.run_id:
-        run = registry.find_run(version.run_id)
-        team = run.tags.get("team", "") if run else ""
-    if not team:
-        raise BadInput(
-            f"The team of '{one_line(model.name, 120)}' is not known.",
-            "It names the release log, and neither the model nor the version's run has a tag 'team'.",
-            "Set the input 'team' once; it is not needed after the first release.",
-        )
-    return conventions.team_name(team)
-
-
 class ReleaseLog:
     """The log of one registered model, as it is now; `experiment_id` is empty while nothing was written yet."""
 
-    def __init__(self, registry: Registry, model: Model, experiment_id: str) -> None:
+    def __init__(self, registry: Registry, model: Model, experiment_id: str, team: str) -> None:
         self.registry = registry
         self.model = model
         self.experiment_id = experiment_id
+        self.team = team
 
     @classmethod
-    def find(cls, registry: Registry, model: Model, team: str = "") -> ReleaseLog:
+    def find(cls, registry: Registry, model: Model, team: str = "", version: Version | None = None) -> ReleaseLog:
         """The model's log, for reading: by the model's tag, else by the name that it would be made under.
+
+        Args:
+            registry: where to look.
+            model: the registered model.
+            team: the team as given; else the model's tag, the log's own name or the tag of `version`'s run says.
+            version: the version in question, if there is one.
 
         Raises:
             OutsideWorldFailed: the model names a log that was deleted or is not there.
+            BadInput: the team cannot be part of a name.
         """
+        team = team or model.tags.get("team", "")
         if experiment_id := model.tags.get(LOG_TAG, ""):
             found = registry.find_experiment(id=experiment_id)
             if found is None or found.deleted:
-                raise OutsideWorldFailed(
-                    f"The release log of '{one_line(model.name, 120)}' was deleted.",
-                    "Without it nobody can say what was released before, or taken back.",
-                    f"Restore it: mlflow experiments restore --experiment-id {one_line(experiment_id, 60)}",
-                )
-            return cls(registry, model, found.id)
-        team = team or model.tags.get("team", "")
-        found = registry.find_experiment(name=_log_name(team, model.name)) if team else None
+                raise _gone(model.name, experiment_id)
+            return cls(registry, model, found.id, team or found.name.strip("/").partition("/")[0])
+        if not team and version is not None and version.run_id:
+            run = registry.find_run(version.run_id)
+            team = run.tags.get("team", "") if run else ""
+        if not team:
+            return cls(registry, model, "", "")
+        found = registry.find_experiment(name=_log_name(conventions.team_name(team), model.name))
         if found is not None and found.deleted:
-            raise OutsideWorldFailed(
-                f"The release log '{one_line(found.name, 200)}' was deleted.",
-                "Without it nobody can say what was released before, or taken back.",
-                f"Restore it: mlflow experiments restore --experiment-id {found.id}",
-            )
-        return cls(registry, model, found.id if found else "")
+            raise _gone(model.name, found.id)
+        return cls(registry, model, found.id if found else "", team)
 
-    def made(self, team: str) -> ReleaseLog:
-        """This log, made and named by the model's tag if it was not yet."""
+    def made(self) -> ReleaseLog:
+        """This log, made and named by the model's tag if it was not yet.
+
+        Raises:
+            BadInput: it has to be made, and nothing says for which team.
+        """
         if self.experiment_id and self.model.tags.get(LOG_TAG) == self.experiment_id:
             return self
-        experiment_id = self.experiment_id or self.registry.ensure_experiment(_log_name(team, self.model.name)).id
+        if not self.team:
+            raise BadInput(
+                f"The team of '{one_line(self.model.name, 120)}' is not known.",
+                "It names the release log, and neither the model nor the version's run has a tag 'team'.",
+                "Set the input 'team' once; it is not needed after the first release.",
+            )
+        experiment_id = self.experiment_id or self.registry.ensure_experiment(_log_name(self.team, self.model.name)).id
         self.registry.set_model_tag(self.model.name, LOG_TAG, experiment_id)
-        return ReleaseLog(self.registry, self.model, experiment_id)
+        return ReleaseLog(self.registry, self.model, experiment_id, self.team)
 
     def entries(self) -> list[Entry]:
         """All entries, newest first; those of an earlier model of this name are marked."""
@@ -104,7 +100,6 @@ class ReleaseLog:
         *,
         from_version: str | None,
         to_version: str | None,
-        team: str,
         tags: Mapping[str, str],
     ) -> str:
         """Write one entry as a run with all its tags in one call; returns the run's id."""
@@ -122,7 +117,7 @@ class ReleaseLog:
             "gate.repository": job.repository,
             "gate.github_run": job.run_id,
             "gate.workflow_url": job.run_url,
-            "team": team,
+            "team": self.team,
             "owner": job.actor,
             "git.commit": job.commit,
             "environment": "release",
@@ -131,6 +126,14 @@ class ReleaseLog:
         }
         name = f"{kind} {from_version or NONE} to {to_version or NONE}"
         return self.registry.create_run(self.experiment_id, name, all_tags).id
+
+
+def _gone(model_name: str, experiment_id: str) -> OutsideWorldFailed:
+    return OutsideWorldFailed(
+        f"The release log of '{one_line(model_name, 120)}' was deleted.",
+        "Without it nobody can say what was released before, or taken back.",
+        f"Restore it: mlflow experiments restore --experiment-id {one_line(experiment_id, 60)}",
+    )
 
 
 def _log_name(team: str, model: str) -> str:

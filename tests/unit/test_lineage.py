@@ -65,6 +65,11 @@ def test_a_champion_that_somebody_set_by_hand_is_part_of_the_line():
     assert lineage.rollback_target(log.entries, "champion", "9") == "6"
 
 
+def test_a_version_that_came_back_is_seen_where_it_stands_now():
+    log = Log().promote(None, "1").promote("1", "2").promote("2", "1")
+    assert lineage.rollback_target(log.entries, "champion", "1") == "2"
+
+
 def test_moves_are_ordered_by_their_fences_and_not_by_clocks():
     log = Log().promote(None, "1", time=9000).promote("1", "2", time=10)
     assert [move.to_version for move in lineage.finished(log.entries)] == ["1", "2"]
