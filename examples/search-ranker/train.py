@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METRIC = "val_ndcg_at_10"
+# `xgboost` brings 200 MB for graphics cards, except for Macs, which have it under this name only.
+XGBOOST = "xgboost" if sys.platform == "darwin" else "xgboost-cpu"
 
 # It warns that the environment has no pip. Not every environment has, and the model does not need it.
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
@@ -183,10 +185,10 @@ def main() -> None:
             name="model",
             signature=infer_signature(example, model.predict(xgb.DMatrix(example))),
             input_example=example,
-            # Named by hand: MLflow would ask for `xgboost`, which brings 200 MB for graphics cards.
+            # Named by hand: MLflow would ask for `xgboost` everywhere.
             pip_requirements=[
                 f"mlflow=={mlflow.__version__}",
-                f"xgboost-cpu=={xgb.__version__}",
+                f"{XGBOOST}=={xgb.__version__}",
                 f"numpy=={np.__version__}",
                 f"pandas=={pd.__version__}",
             ],
