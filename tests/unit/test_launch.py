@@ -6,8 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-import launch
 import pytest
+
+import launch
 from launcher.environments import OLDEST_UV
 from launcher.package_sources import PackageSources
 
