@@ -158,6 +158,10 @@ class FaultProxy:
         self.rules.append(rule)
         return rule
 
+    def outage(self, status: int) -> None:
+        """From now on answer everything with `status`, whatever other rules say."""
+        self.rules.insert(0, Rule("", "", "", 0, None).answer(status))
+
     def seen(self, method: str = "", path: str = "", body: str = "") -> list[Request]:
         """The requests so far that match."""
         with self._lock:
