@@ -21,7 +21,14 @@ from typing import Any, Literal, NoReturn
 import click
 
 from champion_gate import github
-from champion_gate.errors import BadInput, Cancelled, GateError
+from champion_gate.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INCONCLUSIVE,
+    EXIT_REFUSED,
+    BadInput,
+    Cancelled,
+    GateError,
+)
 from champion_gate.text import one_line, utf8
 
 PREFIX = "CHAMPION_GATE_"
@@ -114,7 +121,7 @@ class GateOption(click.Option):
         """The one value given on the command line, else the environment's; an empty one is none."""
         given = opts.get(self.name or "")
         if isinstance(given, list):
-            values = [value for value in given if value != ""]
+            values = [value for value in given if value.strip()]
             opts = {name: value for name, value in opts.items() if name != self.name}
             if values and self.name:
                 opts[self.name] = values if self.multiple else self._only(values, ctx)
@@ -203,7 +210,9 @@ class GateCommand(click.Command):
             code = cancelled.exit_code
         except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
             code = _show_error(_defect(error), debug=debug)
-        github.blank_outputs(self.outputs)
+        # Nothing moved, unless the outside world failed or somebody cancelled half-way: then nobody knows.
+        stayed = {"changed": "false"} if code in (0, EXIT_REFUSED, EXIT_BAD_INPUT, EXIT_INCONCLUSIVE) else {}
+        github.write_missing({name: stayed.get(name, "") for name in self.outputs})
         sys.exit(code)
 
 

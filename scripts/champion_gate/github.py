@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -96,12 +96,12 @@ def write_outputs(outputs: Mapping[str, str]) -> None:
             file.write(f"{name}<<{delimiter}\n{one_line(value, 4000)}\n{delimiter}\n")
 
 
-def blank_outputs(names: Iterable[str]) -> None:
-    """Write as empty what this process did not write.
+def write_missing(outputs: Mapping[str, str]) -> None:
+    """Write those outputs that this process did not write yet.
 
     The training command is in the same step, and could have written a verdict of its own: the last one counts.
     """
-    write_outputs({name: "" for name in names if name not in _written})
+    write_outputs({name: value for name, value in outputs.items() if name not in _written})
 
 
 def write_summary(markdown: str) -> bool:

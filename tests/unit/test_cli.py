@@ -65,7 +65,7 @@ def test_an_empty_variable_or_argument_is_not_given(run):
 
 
 def test_a_required_input_that_is_empty_is_named(run):
-    for result in (run(), run(MODEL_NAME=""), run("--model-name", ""), run(MODEL_NAME="  ")):
+    for result in (run(), run(MODEL_NAME=""), run("--model-name", ""), run("--model-name", " "), run(MODEL_NAME="  ")):
         assert result.exit_code == 2
         assert "'model-name'" in result.output
         assert "--model-name" in result.output
