@@ -11,7 +11,6 @@ import gc
 import json
 import math
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Literal, NoReturn
 
 import click
 
-from champion_gate import github
+from champion_gate import github, signals
 from champion_gate.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCONCLUSIVE,
@@ -190,30 +189,34 @@ class GateCommand(click.Command):
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> Any:
         """Run, report, and exit."""
-        args = sys.argv[1:] if args is None else list(args)
-        debug = "--debug" in args or os.environ.get(PREFIX + "DEBUG", "").strip().lower() == "true"
-        _take_signals()
+        signals.take()
         try:
-            _known_variables()
-            with self.make_context(f"scripts/run {self.name}", list(args)) as ctx:
-                as_json = bool(ctx.params.pop("json", False))
-                ctx.params.pop("debug", None)
-                code = _report(self.invoke(ctx), as_json=as_json)
-        except click.exceptions.Exit as done:
-            code = done.exit_code
-        except click.ClickException as error:
-            code = _show_error(_usage(error), debug=debug)
-        except GateError as error:
-            code = _show_error(error, debug=debug)
+            code = self._code(sys.argv[1:] if args is None else list(args))
+            # Nothing moved, unless the outside world failed: then nobody knows.
+            stayed = {"changed": "false"} if code in (0, EXIT_REFUSED, EXIT_BAD_INPUT, EXIT_INCONCLUSIVE) else {}
+            github.write_missing({name: stayed.get(name, "") for name in self.outputs})
         except Cancelled as cancelled:
             github.log(str(cancelled).capitalize() + ".")
+            github.write_missing(dict.fromkeys(self.outputs, ""))
             code = cancelled.exit_code
-        except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
-            code = _show_error(_defect(error), debug=debug)
-        # Nothing moved, unless the outside world failed or somebody cancelled half-way: then nobody knows.
-        stayed = {"changed": "false"} if code in (0, EXIT_REFUSED, EXIT_BAD_INPUT, EXIT_INCONCLUSIVE) else {}
-        github.write_missing({name: stayed.get(name, "") for name in self.outputs})
         sys.exit(code)
+
+    def _code(self, args: list[str]) -> int:
+        debug = "--debug" in args or os.environ.get(PREFIX + "DEBUG", "").strip().lower() == "true"
+        try:
+            _known_variables()
+            with self.make_context(f"scripts/run {self.name}", args) as ctx:
+                as_json = bool(ctx.params.pop("json", False))
+                ctx.params.pop("debug", None)
+                return _report(self.invoke(ctx), as_json=as_json)
+        except click.exceptions.Exit as done:
+            return done.exit_code
+        except click.ClickException as error:
+            return _show_error(_usage(error), debug=debug)
+        except GateError as error:
+            return _show_error(error, debug=debug)
+        except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
+            return _show_error(_defect(error), debug=debug)
 
 
 def command(name: str, outputs: Sequence[str] = ()) -> Callable[[Callable[..., Result]], click.Command]:
@@ -260,17 +263,6 @@ def run(main: click.Command) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _take_signals() -> None:
-    def cancel(number: int, _: Any) -> None:
-        # What follows is clean-up, and a second signal must not cut it short.
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        raise Cancelled(number)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, cancel)
 
 
 def _known_variables() -> None:

@@ -385,9 +385,9 @@ class Registry:
         labels = [RunTag(key, value) for key, value in _tags(tags or {}).items()]
         self._set("the run's figures", lambda: self._client.log_batch(run_id, metrics=rows, tags=labels))
 
-    def end_run(self, run_id: str, status: str, timeout: float | None = None) -> None:
+    def end_run(self, run_id: str, status: str) -> None:
         """End a run as FINISHED, FAILED or KILLED."""
-        self._set("the run's end", lambda: self._client.set_terminated(run_id, status), timeout)
+        self._set("the run's end", lambda: self._client.set_terminated(run_id, status))
 
     # -- what a training run logged
 
@@ -442,11 +442,11 @@ class Registry:
     # -- one call
 
     def _look_up(self, what: str, call: Callable[[], T]) -> T:
-        return self._attempts(f"look up {what}", call, self.timeout)
+        return self._attempts(f"look up {what}", call)
 
-    def _set(self, what: str, call: Callable[[], Any], timeout: float | None = None) -> None:
+    def _set(self, what: str, call: Callable[[], Any]) -> None:
         """A write that does no harm when it is sent twice."""
-        self._attempts(f"write {what}", call, timeout or self.timeout)
+        self._attempts(f"write {what}", call)
 
     def _write(self, what: str, call: Callable[[], T]) -> T:
         """A write that is sent once, and whose unclear answer is the caller's to look up."""
@@ -457,8 +457,8 @@ class Registry:
         except Exception as error:
             raise self._explained(f"get an answer to {what}", error, unclear=True) from error
 
-    def _attempts(self, what: str, call: Callable[[], T], timeout: float) -> T:
-        deadline = time.monotonic() + timeout
+    def _attempts(self, what: str, call: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self.timeout
         for wait in (*_BACKOFF, None):
             try:
                 return _bounded(call, deadline - time.monotonic())

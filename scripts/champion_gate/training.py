@@ -5,15 +5,16 @@ Whatever happens to the command, its run ends FINISHED, FAILED or KILLED.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from champion_gate import conventions, training_command
+from champion_gate import conventions, signals, training_command
 from champion_gate.errors import BadInput, Cancelled, GateError, TrainingFailed
 from champion_gate.github import Context, annotate, log
-from champion_gate.registry import Experiment, Logged, Registry, Run, Version
+from champion_gate.registry import OPERATION_ID, Experiment, Logged, Registry, Run, Version
 from champion_gate.text import one_line
 from champion_gate.training_command import Ended
 
@@ -96,11 +97,7 @@ def train(
         annotate("warning", "Model name", f"{conventions.MODEL_NAME_RULE} In '{model_name}' {problem}")
     experiment = registry.ensure_experiment(request.experiment_name)
 
-    run = registry.create_run(experiment.id, request.run_name, _run_tags(request, team, job))
-    log(f"Run {run.id} in {experiment.name}: {one_line(' '.join(argv), 300)}")
-    run = _run_command(
-        registry, run, experiment, argv, directory, _environment(caller, run, experiment), request.timeout
-    )
+    run = _trained_run(registry, experiment, request, _run_tags(request, team, job), argv, directory, caller)
 
     version = _registered(registry, model_name, run, request, team, job, metric)
     if alias != _NO_ALIAS:
@@ -140,40 +137,54 @@ def _environment(caller: Mapping[str, str], run: Run, experiment: Experiment) ->
     return {**environment, "MLFLOW_RUN_ID": run.id, "MLFLOW_EXPERIMENT_NAME": experiment.name}
 
 
-def _run_command(
+def _trained_run(
     registry: Registry,
-    run: Run,
     experiment: Experiment,
+    request: Request,
+    tags: Mapping[str, str],
     argv: Sequence[str],
     directory: Path,
-    environment: Mapping[str, str],
-    timeout: float | None,
+    caller: Mapping[str, str],
 ) -> Run:
-    """Run the command and end the run; returns the run as the command left it."""
-    status, seconds = "FAILED", None
+    """Open the run, run the command in it, and end it; returns the run as the command left it."""
+    operation_id = uuid.uuid4().hex
+    run, status, cancelled = None, "FAILED", False
     try:
-        ended = training_command.run(argv, environment, directory, timeout)
+        run = registry.create_run(experiment.id, request.run_name, {**tags, OPERATION_ID: operation_id})
+        log(f"Run {run.id} in {experiment.name}: {one_line(' '.join(argv), 300)}")
+        ended = training_command.run(argv, _environment(caller, run, experiment), directory, request.timeout)
+        after = registry.find_run(run.id) if ended.exit_code == 0 else None
         if ended.timed_out:
             status = "KILLED"
-        elif ended.exit_code == 0:
-            after = registry.find_run(run.id)
-            if after is not None and after.status != "FAILED":
-                status = "FINISHED"
+        elif after is not None and after.status not in ("FAILED", "KILLED"):
+            status = "FINISHED"
     except Cancelled:
-        status, seconds = "KILLED", _CANCEL_SECONDS
+        status, cancelled = "KILLED", True
+        registry.timeout = min(registry.timeout, _CANCEL_SECONDS)
         raise
     finally:
-        _end_run(registry, run.id, status, seconds)
-    if ended.timed_out or ended.exit_code != 0 or status != "FINISHED":
-        raise _failure(ended, run, experiment, timeout)
-    return after or run
+        with signals.deferred():
+            _end_run(registry, experiment, run, operation_id, status, wait=cancelled)
+    if after is None or status != "FINISHED":
+        raise _failure(ended, run, experiment, request.timeout)
+    return after
 
 
-def _end_run(registry: Registry, run_id: str, status: str, seconds: float | None) -> None:
+def _end_run(
+    registry: Registry, experiment: Experiment, run: Run | None, operation_id: str, status: str, *, wait: bool
+) -> None:
+    """End the run; one whose creation was cut short is looked for, since the server may have made it all the same."""
+    deadline = time.monotonic() + (_CANCEL_SECONDS if wait else 0)
     try:
-        registry.end_run(run_id, status, seconds)
+        runs = [run] if run else registry.search_runs(experiment.id, f"tags.`{OPERATION_ID}` = '{operation_id}'")
+        while not runs and time.monotonic() < deadline:
+            time.sleep(0.2)
+            runs = registry.search_runs(experiment.id, f"tags.`{OPERATION_ID}` = '{operation_id}'")
+        for each in runs:
+            registry.end_run(each.id, status)
     except GateError as error:
-        annotate("warning", "Run left open", f"The run {run_id} could not be ended as {status}: {error}")
+        named = f"The run {run.id}" if run else "A run that this job may have opened"
+        annotate("warning", "Run left open", f"{named} could not be ended as {status}: {error}")
 
 
 def _failure(ended: Ended, run: Run, experiment: Experiment, timeout: float | None) -> TrainingFailed:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from champion_gate import signals
 from champion_gate.errors import BadInput
 from champion_gate.text import one_line
 
@@ -71,20 +72,21 @@ def run(argv: Sequence[str], environment: Mapping[str, str], directory: Path, ti
     Raises:
         Cancelled: SIGINT or SIGTERM arrived meanwhile; nothing of the command is left then.
     """
-    process = subprocess.Popen(
-        argv,
-        cwd=directory,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    tail = _Tail(process)
+    process = None
     try:
+        with signals.deferred():
+            process = subprocess.Popen(
+                argv,
+                cwd=directory,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        tail = _Tail(process)
         exit_code = process.wait(timeout)
     except subprocess.TimeoutExpired:
-        _end(process)
-        return Ended(process.wait(), timed_out=True, error_tail=tail.text())
+        return Ended(_end(process), timed_out=True, error_tail=tail.text())
     except BaseException:
         _end(process)
         raise
@@ -113,7 +115,10 @@ class _Tail:
         return self._kept.decode("utf-8", "replace")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes] | None) -> int:
+    """End the command's process group; returns the exit code of its leader."""
+    if process is None:
+        return 0  # it was never started
     for number in (signal.SIGINT, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -122,7 +127,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + GRACE_SECONDS
         while number == signal.SIGINT and time.monotonic() < deadline and _alive(process):
             time.sleep(0.05)
-    process.wait()
+    return process.wait()
 
 
 def _alive(process: subprocess.Popen[bytes]) -> bool:

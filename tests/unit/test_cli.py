@@ -39,7 +39,7 @@ def try_it(**given):
 def run(monkeypatch):
     for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cli, "_take_signals", lambda: None)
+    monkeypatch.setattr(cli.signals, "take", lambda: None)
 
     def invoke(*args, **variables):
         SEEN.clear()

@@ -1,0 +1,44 @@
+"""SIGINT and SIGTERM as one exception, `Cancelled`, raised once and where it can be cleaned up after."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from champion_gate.errors import Cancelled
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _State:
+    deferring = False
+    pending = 0
+
+
+def take() -> None:
+    """From now on, the first SIGINT or SIGTERM raises Cancelled in the main thread."""
+    for number in _SIGNALS:
+        signal.signal(number, _cancel)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Raise Cancelled only after this block: for steps that must not end half-way, such as starting a process."""
+    _State.deferring = True
+    try:
+        yield
+    finally:
+        _State.deferring = False
+    if _State.pending:
+        raise Cancelled(_State.pending)
+
+
+def _cancel(number: int, _: Any) -> None:
+    # What follows is clean-up, and a second signal must not cut it short.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    if not _State.deferring:
+        raise Cancelled(number)
+    _State.pending = number
