@@ -216,6 +216,8 @@ class GateCommand(click.Command):
         except GateError as error:
             return _show_error(error, debug=debug)
         except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
+            if number := signals.taken():  # some code, such as an import, wraps what is raised in it
+                raise Cancelled(number) from error
             return _show_error(_defect(error), debug=debug)
 
 

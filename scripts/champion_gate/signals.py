@@ -14,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class _State:
     deferring = False
-    pending = 0
+    taken = 0
 
 
 def take() -> None:
@@ -26,19 +26,25 @@ def take() -> None:
 @contextmanager
 def deferred() -> Iterator[None]:
     """Raise Cancelled only after this block: for steps that must not end half-way, such as starting a process."""
+    before = _State.taken  # who cleans up after a signal is not told of it again
     _State.deferring = True
     try:
         yield
     finally:
         _State.deferring = False
-    if _State.pending:
-        raise Cancelled(_State.pending)
+    if _State.taken and not before:
+        raise Cancelled(_State.taken)
+
+
+def taken() -> int:
+    """The signal that arrived; 0 if none did."""
+    return _State.taken
 
 
 def _cancel(number: int, _: Any) -> None:
     # What follows is clean-up, and a second signal must not cut it short.
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
+    _State.taken = number
     if not _State.deferring:
         raise Cancelled(number)
-    _State.pending = number
