@@ -215,7 +215,7 @@ class GateCommand(click.Command):
             return _show_error(_usage(error), debug=debug)
         except GateError as error:
             return _show_error(error, debug=debug)
-        except Exception as error:  # noqa: BLE001  (the last line of defence: a defect must not look like an answer)
+        except Exception as error:  # the last line of defence: a defect must not look like an answer
             if number := signals.taken():  # some code, such as an import, wraps what is raised in it
                 raise Cancelled(number) from error
             return _show_error(_defect(error), debug=debug)
