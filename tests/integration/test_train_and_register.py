@@ -46,8 +46,8 @@ class Training:
         return run
 
     def registered(self):
-        found = self.world.client.search_registered_models(filter_string=f"name = '{self.world.name}'")
-        return [str(v.version) for v in self.world.client.search_model_versions(f"name = '{found[0].name}'")] if found else []
+        """The versions of the model; none if there is no model."""
+        return sorted(self.world.snapshot().get("versions", {}))
 
 
 @pytest.fixture
@@ -596,7 +596,7 @@ def test_hostile_text_where_a_name_is_wanted_is_refused_as_text(cli, world, tmp_
     ):
         done = cli(command, *arguments)
         assert done.exit_code == 2, (command, arguments, done.text[:2000])
-        assert not any(done.outputs.values())
+        assert set(done.outputs.values()) <= {"", "false"}, done.outputs
         assert len(done.stderr) < 6000
         assert_no_harm(done, tmp_path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 
@@ -324,6 +325,7 @@ def test_missing_model_says_what_was_looked_for_where_and_what_exists(cli, world
     assert done.exit_code == 2
     assert f"{world.name}x" in done.text
     assert mlflow_server.uri in done.text
+    assert re.search(r"\bsearch-[a-z]{10}\b", done.text), "some of those that exist are listed"
     assert not done.outputs.get("verdict")
     assert world.snapshot() == before
 

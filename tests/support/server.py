@@ -1,4 +1,8 @@
-"""A real MLflow server for the length of a test session."""
+"""A real MLflow server for the length of a test session.
+
+`CHAMPION_GATE_TEST_SERVER_PYTHON` names the interpreter of another environment, to run the same tests against the
+MLflow server that is installed there; tests of what only MLflow 3 has fail on an older one.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +43,9 @@ def mlflow_server(folder: Path) -> Iterator[Server]:
     """An MLflow server on SQLite with proxied artifacts, in `folder`."""
     port = free_port()
     server = Server(f"http://127.0.0.1:{port}", folder / "server.log")
+    python = os.environ.get("CHAMPION_GATE_TEST_SERVER_PYTHON") or sys.executable
     command = [
-        *(sys.executable, str(LEASH), sys.executable, "-m", "mlflow", "server"),
+        *(sys.executable, str(LEASH), python, "-m", "mlflow", "server"),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
