@@ -1,4 +1,4 @@
-"""promote-alias on a real registry: only a passed verdict on exactly this moves the champion, and the move is on record."""
+"""promote-alias on a real registry: only a passed verdict on exactly this moves the champion, and it is on record."""
 
 from __future__ import annotations
 

@@ -230,7 +230,9 @@ def test_nothing_was_ever_champion(cli, world):
     assert world.snapshot() == before
 
 
-@pytest.mark.parametrize(("option", "value"), [("to-version", "v1"), ("from-version", "0"), ("champion-alias", "latest")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("to-version", "v1"), ("from-version", "0"), ("champion-alias", "latest")]
+)
 def test_wrong_input_is_named_as_the_workflow_spells_it(cli, world, option, value):
     world.version(0.80, alias="champion")
     done = rollback(cli, world, f"--{option}", value)

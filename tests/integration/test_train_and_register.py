@@ -125,7 +125,12 @@ def test_outside_github_the_commit_comes_from_git(training, tmp_path):
 
 def test_the_command_knows_its_run_and_nothing_of_the_gate(training, world, mlflow_server, tmp_path):
     seen = tmp_path / "environment.json"
-    env = {"CHAMPION_GATE_OWNER": "grace", "CHAMPION_GATE_DESCRIPTION": "d", "PYTHONPATH": "/lib/of/the/caller", "X": "1"}
+    env = {
+        "CHAMPION_GATE_OWNER": "grace",
+        "CHAMPION_GATE_DESCRIPTION": "d",
+        "PYTHONPATH": "/lib/of/the/caller",
+        "X": "1",
+    }
     done = training(f"environment={seen}", *GOOD, env=env)
     assert done.exit_code == 0, done.text
     had = json.loads(seen.read_text())
@@ -335,7 +340,9 @@ def test_time_limit_kills_the_run_and_all_children(training, tmp_path):
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("stubborn", [False, True], ids=["obedient", "stubborn"])
-def test_cancelled_job_kills_the_run_and_the_whole_child_tree_within_7_s(training, tmp_path, number, exit_code, stubborn):
+def test_cancelled_job_kills_the_run_and_the_whole_child_tree_within_7_s(
+    training, tmp_path, number, exit_code, stubborn
+):
     pids = tmp_path / "pids"
     steps = [f"spawn={pids}"] if stubborn else []
     arguments = (*training.options(), "--", "python", TRAINER, *steps, "say=training", "sleep=60")
@@ -398,7 +405,10 @@ def test_cancelled_while_the_run_is_being_ended(training, proxy):
 def alive(pids: Path) -> list[str]:
     """The processes named in a file that still run."""
     found = subprocess.run(
-        ["ps", "-o", "pid=,stat=", "-p", ",".join(pids.read_text().split())], capture_output=True, text=True, check=False
+        ["ps", "-o", "pid=,stat=", "-p", ",".join(pids.read_text().split())],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return [line for line in found.stdout.splitlines() if line.strip() and "Z" not in line]
 
@@ -592,7 +602,10 @@ def test_hostile_text_where_a_name_is_wanted_is_refused_as_text(cli, world, tmp_
         ("validate-model", ("--model-name", world.name, "--version", number, "--champion-alias", text)),
         ("validate-model", ("--model-name", world.name, "--threshold", text)),
         ("promote-alias", ("--model-name", world.name, "--version", text)),
-        ("train-and-register", ("--experiment-name", text, "--model-name", world.name, "--data-version", "1", "--", "true")),
+        (
+            "train-and-register",
+            ("--experiment-name", text, "--model-name", world.name, "--data-version", "1", "--", "true"),
+        ),
     ):
         done = cli(command, *arguments)
         assert done.exit_code == 2, (command, arguments, done.text[:2000])

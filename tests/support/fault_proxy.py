@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-LOGIN_PAGE = b"<!doctype html><html><head><title>Sign in</title></head><body><form action=/login>Password</form></body></html>"
+LOGIN_PAGE = (
+    b"<!doctype html><html><head><title>Sign in</title></head><body><form action=/login>Password</form></body></html>"
+)
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade"}
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
@@ -36,7 +38,7 @@ class Request:
 
 @dataclass
 class Rule:
-    """What happens to the requests that match: the method (any if empty), a part of path and query, a part of the body."""
+    """What happens to requests that match: the method (any if empty), a part of path and query, a part of the body."""
 
     method: str
     path: str
@@ -152,7 +154,9 @@ class FaultProxy:
     closing: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def when(self, method: str = "", path: str = "", body: str = "", *, skip: int = 0, times: int | None = None) -> Rule:
+    def when(
+        self, method: str = "", path: str = "", body: str = "", *, skip: int = 0, times: int | None = None
+    ) -> Rule:
         """A rule for matching requests: `skip` the first few, then apply `times` times (always if None)."""
         rule = Rule(method, path, body, skip, times)
         self.rules.append(rule)
@@ -215,7 +219,7 @@ def fault_proxy(upstream_uri: str) -> Iterator[FaultProxy]:
             self.rfile.readline()
             return b"".join(parts)
 
-        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_HEAD = handle_any
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_HEAD = handle_any  # noqa: N815  (the base class's names)
 
         def finish(self) -> None:
             with contextlib.suppress(OSError, ValueError):

@@ -21,7 +21,7 @@ def preload() -> None:
     import mlflow
     import mlflow.entities
     import mlflow.store.model_registry.rest_store
-    import mlflow.store.tracking.rest_store  # noqa: F401
+    import mlflow.store.tracking.rest_store
     import pydantic  # noqa: F401
     import rich.console
     import rich.table  # noqa: F401

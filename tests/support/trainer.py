@@ -29,7 +29,8 @@ MLMODEL = "artifact_path: {name}\nflavors:\n  python_function:\n    loader_modul
 STUBBORN = "trap '' INT TERM; {more} echo $$ >> {file}; while :; do sleep 1; done"
 
 uri = os.environ["MLFLOW_TRACKING_URI"]
-run_id = os.environ["MLFLOW_RUN_ID"]
+run = {"id": os.environ["MLFLOW_RUN_ID"]}
+"""The run that the next step speaks of."""
 
 
 def call(method, path, body=None):
@@ -42,7 +43,7 @@ def call(method, path, body=None):
 
 
 def this_run():
-    return call("GET", f"mlflow/runs/get?run_id={run_id}")["run"]
+    return call("GET", f"mlflow/runs/get?run_id={run['id']}")["run"]
 
 
 def now():
@@ -55,33 +56,34 @@ def put_artifact(path, content):
 
 
 def main(steps):
-    global run_id
     for step in steps:
         verb, _, what = step.partition("=")
         if verb == "metric":
             key, _, value = what.rpartition(":")
-            call("POST", "mlflow/runs/log-metric", {"run_id": run_id, "key": key, "value": value, "timestamp": now()})
+            call(
+                "POST", "mlflow/runs/log-metric", {"run_id": run["id"], "key": key, "value": value, "timestamp": now()}
+            )
         elif verb == "tag":
             key, _, value = what.partition(":")
-            call("POST", "mlflow/runs/set-tag", {"run_id": run_id, "key": key, "value": value})
+            call("POST", "mlflow/runs/set-tag", {"run_id": run["id"], "key": key, "value": value})
         elif verb == "model":
             put_artifact(f"{what}/MLmodel", MLMODEL.format(name=what))
             put_artifact(f"{what}/weights.txt", "0.5")
         elif verb == "logged":
-            body = {"experiment_id": this_run()["info"]["experiment_id"], "name": what, "source_run_id": run_id}
+            body = {"experiment_id": this_run()["info"]["experiment_id"], "name": what, "source_run_id": run["id"]}
             model = call("POST", "mlflow/logged-models", body)["model"]["info"]["model_id"]
             call("PATCH", f"mlflow/logged-models/{model}", {"model_id": model, "status": "LOGGED_MODEL_READY"})
             print(f"logged {what} as {model}", flush=True)
         elif verb == "child":
-            tags = [{"key": "mlflow.parentRunId", "value": run_id}]
+            tags = [{"key": "mlflow.parentRunId", "value": run["id"]}]
             body = {"experiment_id": this_run()["info"]["experiment_id"], "start_time": now(), "tags": tags}
-            run_id = call("POST", "mlflow/runs/create", body)["run"]["info"]["run_id"]
+            run["id"] = call("POST", "mlflow/runs/create", body)["run"]["info"]["run_id"]
         elif verb == "register":
             source = this_run()["info"]["artifact_uri"] + "/model"
-            body = {"name": what, "source": source, "run_id": run_id}
+            body = {"name": what, "source": source, "run_id": run["id"]}
             call("POST", "mlflow/model-versions/create", body)
         elif verb == "end":
-            call("POST", "mlflow/runs/update", {"run_id": run_id, "status": what, "end_time": now()})
+            call("POST", "mlflow/runs/update", {"run_id": run["id"], "status": what, "end_time": now()})
         elif verb == "environment":
             Path(what).write_text(json.dumps(dict(os.environ)))
         elif verb == "say":
