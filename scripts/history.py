@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import Any
 
 import click
@@ -49,12 +51,13 @@ def main(**given: Any) -> Result:
         }
         for e in shown
     ]
-    return Result({}, report.history(model.name, shown), _table(model.name, rows), json=rows)
+    return Result({}, report.history(model.name, shown), _table(model.name, rows, alias), json=rows)
 
 
-def _table(model_name: str, rows: list[dict[str, Any]]) -> str:
+def _table(model_name: str, rows: list[dict[str, Any]], alias: str | None) -> str:
+    """One line an entry, as wide as the terminal; what does not fit is in --json."""
     if not rows:
-        return f"{one_line(model_name)} has no releases yet."
+        return f"{one_line(model_name)} has no releases{f' under the alias {alias}' if alias else ''} yet."
     from io import StringIO
 
     from rich.box import SIMPLE_HEAD
@@ -62,27 +65,36 @@ def _table(model_name: str, rows: list[dict[str, Any]]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(f"Releases of {one_line(model_name)}"), title_justify="left", box=SIMPLE_HEAD)
-    for column in ("time", "what", "state", "alias", "from", "to", "who", "commit", "verdict"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=20)
-    table.add_column("reason", overflow="fold", ratio=1)
-    for row in rows:
-        cells = (
-            row["time"][:16].replace("T", " "),
-            row["kind"] + (" (earlier model)" if row["earlier_model"] else ""),
-            row["state"],
-            row["alias"],
-            row["from"] or "-",
-            row["to"] or "-",
-            row["actor"],
-            row["commit"][:8],
-            row["verdict"] or "-",
-            one_line(row["reason"], 160),
-        )
-        table.add_row(*(Text(one_line(cell, 200)) for cell in cells))
+    title = Text(f"Releases of {one_line(model_name)}")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    headers = ("time", "what", "state", "alias", "version", "who", "commit", "verdict", "reason")
+    lines = [[one_line(cell, 200) for cell in _cells(row)] for row in rows]
+    widths = [min(20, max(len(header), *(len(line[i]) for line in lines))) for i, header in enumerate(headers[:-1])]
+    columns = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
+    # The reason gets what the facts leave, and is cut there.
+    widths.append(max(24, columns - sum(widths) - 2 * len(widths) - 2))
+    for header, width in zip(headers, widths, strict=True):
+        table.add_column(header, no_wrap=True, overflow="ellipsis", width=width)
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))
     out = StringIO()
-    Console(file=out, width=max(140, Console().width)).print(table)
-    return out.getvalue().rstrip("\n")
+    Console(file=out, width=sum(widths) + 3 * len(widths)).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    before, version = row["from"] or "none", row["to"] or "none"
+    return (
+        row["time"][:16].replace("T", " "),
+        row["kind"] + (", earlier model" if row["earlier_model"] else ""),
+        row["state"],
+        row["alias"],
+        f"{version} vs {before}" if row["kind"] == "gate" else f"{before} → {version}",
+        row["actor"],
+        row["commit"][:8],
+        row["verdict"] or "-",
+        row["reason"],
+    )
 
 
 if __name__ == "__main__":

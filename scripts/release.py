@@ -8,7 +8,7 @@ import promote_alias
 import train_and_register
 import validate_model
 from champion_gate import conventions
-from champion_gate.cli import Result, command, option, run
+from champion_gate.cli import NUMBER, Result, command, option, run
 from champion_gate.errors import BadInput
 from champion_gate.policy import DEFAULT_MAX_REGRESSION
 
@@ -18,10 +18,10 @@ OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUT
 @command("release", OUTPUTS)
 @train_and_register.training_options
 @option("--version", help="Number of the version to release, when nothing is trained. Default: the alias.")
-@option("--threshold", "--threshold-ndcg", type=float, help="Least value that passes. A first release needs it.")
+@option("--threshold", "--threshold-ndcg", type=NUMBER, help="Least value that passes. A first release needs it.")
 @option(
     "--max-regression",
-    type=float,
+    type=NUMBER,
     default=DEFAULT_MAX_REGRESSION,
     help="Share of the champion's value that may be lost: 0.02 passes from 98 % of it on.",
 )

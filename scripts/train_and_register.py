@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from champion_gate import conventions
-from champion_gate.cli import SECONDS, Result, command, option, run
+from champion_gate.cli import SECONDS, Result, command, option, prints_json, run
 
 if TYPE_CHECKING:
     from champion_gate.training import Trained
@@ -95,7 +96,10 @@ def train(argv: Sequence[str], given: dict[str, Any]) -> Trained:
         timeout=given["timeout"],
         **text,
     )
-    return training.train(Registry.connect(given["registry_timeout"]), request, job, words, directory, caller)
+    # Under --json, stdout is not the training command's.
+    output = sys.stderr.fileno() if prints_json() else None
+    registry = Registry.connect(given["registry_timeout"])
+    return training.train(registry, request, job, training_command.Command(words, directory, caller, output))
 
 
 def outputs_of(trained: Trained) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from champion_gate import conventions
-from champion_gate.cli import Annotation, Result, command, option, run
+from champion_gate.cli import NUMBER, Annotation, Result, command, option, run
 from champion_gate.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, BadInput
 from champion_gate.policy import DEFAULT_MAX_REGRESSION
 
@@ -21,10 +21,10 @@ OUTPUTS = ("verdict", "version", "champion-version", "metric", "champion-metric"
 @option("--version", help="Number of the version to judge, instead of an alias.")
 @option("--model-uri", help="The version as models:/<name>@<alias> or models:/<name>/<version>.")
 @option("--metric", default=conventions.DEFAULT_METRIC, help="Run metric to judge; val_ndcg@10 means val_ndcg_at_10.")
-@option("--threshold", "--threshold-ndcg", type=float, help="Least value that passes. A first release needs it.")
+@option("--threshold", "--threshold-ndcg", type=NUMBER, help="Least value that passes. A first release needs it.")
 @option(
     "--max-regression",
-    type=float,
+    type=NUMBER,
     default=DEFAULT_MAX_REGRESSION,
     help="Share of the champion's value that may be lost: 0.02 passes from 98 % of it on.",
 )

@@ -31,6 +31,7 @@ from champion_gate.errors import (
 from champion_gate.text import one_line, utf8
 
 PREFIX = "CHAMPION_GATE_"
+_JSON = "champion_gate.json"
 # The inputs of all commands: a variable beyond them is a misspelt input. A test holds this against the commands.
 INPUTS = frozenset(
     [
@@ -153,6 +154,19 @@ class Text(click.ParamType[str]):
         return utf8(str(value))
 
 
+class Number(click.ParamType[float]):
+    """A number."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a number; whether it is one that can be asked for is the policy's to say."""
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{one_line(str(value), 60)!r} is not a number; write for example 0.6.", param, ctx)
+
+
 class Seconds(click.ParamType[float]):
     """A positive, finite number of seconds."""
 
@@ -170,7 +184,13 @@ class Seconds(click.ParamType[float]):
 
 
 TEXT = Text()
+NUMBER = Number()
 SECONDS = Seconds()
+
+
+def prints_json() -> bool:
+    """Whether stdout is for one JSON object only."""
+    return bool(click.get_current_context().meta.get(_JSON))
 
 
 def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
@@ -206,9 +226,9 @@ class GateCommand(click.Command):
         try:
             _known_variables()
             with self.make_context(f"scripts/run {self.name}", args) as ctx:
-                as_json = bool(ctx.params.pop("json", False))
+                ctx.meta[_JSON] = ctx.params.pop("json", False)
                 ctx.params.pop("debug", None)
-                return _report(self.invoke(ctx), as_json=as_json)
+                return _report(self.invoke(ctx), as_json=ctx.meta[_JSON])
         except click.exceptions.Exit as done:
             return done.exit_code
         except click.ClickException as error:
@@ -289,7 +309,8 @@ def _report(result: Result, *, as_json: bool) -> int:
     elif not in_summary or result.json is not None:
         print(result.text)
     else:
-        github.log(result.text.partition("\n")[0])
+        for line in result.text.splitlines():
+            github.log(line)
     if result.annotation is not None:
         github.annotate(result.annotation.level, result.annotation.title, result.annotation.message)
     sys.stdout.flush()
@@ -319,7 +340,7 @@ def _usage(error: click.ClickException) -> BadInput:
         )
     if name:
         return BadInput(f"The input '{name}' is not right: {error.message}")
-    return BadInput(error.format_message(), "", "See --help.")
+    return BadInput(error.format_message().rstrip(".") + ".", "", "See --help.")
 
 
 def _defect(error: Exception) -> GateError:

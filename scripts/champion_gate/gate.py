@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from champion_gate import evidence, lineage, verdict
 from champion_gate.decision import Decision, decide
 from champion_gate.errors import BadInput, OutsideWorldFailed
-from champion_gate.github import Context, log
+from champion_gate.github import Context, annotate, log
 from champion_gate.policy import Policy
 from champion_gate.registry import Model, Registry, Version
 from champion_gate.release_log import ReleaseLog
@@ -32,11 +32,13 @@ class Judged:
     champion_alias: str
 
 
-def resolve(model: Model, alias: str, registry_uri: str) -> str:
+def resolve(
+    model: Model, alias: str, registry_uri: str, do: str = "Run train-and-register first, or name a version."
+) -> str:
     """The number of the version that `alias` names.
 
     Raises:
-        BadInput: the model has no such alias; says which it has.
+        BadInput: the model has no such alias; says which it has, and what to `do`.
     """
     number = model.aliases.get(alias)
     if number is None:
@@ -44,7 +46,7 @@ def resolve(model: Model, alias: str, registry_uri: str) -> str:
         raise BadInput(
             f"'{one_line(model.name, 120)}' at {registry_uri} has no alias '{alias}'.",
             f"It has: {one_line(there)}." if there else "It has no aliases.",
-            "Run train-and-register first, or name a version.",
+            do,
         )
     return number
 
@@ -105,6 +107,9 @@ def validate(
         f"Judging version {version.number} of {model.name} against "
         + (f"champion version {champion.number}." if champion else "the thresholds: there is no champion yet.")
     )
+    if version.number in lineage.quarantined(release_log.moves()):
+        said = f"Version {version.number} was rolled back before: whatever this verdict says, it is not promoted again."
+        annotate("warning", "In quarantine", said)
     figures = evidence.from_runs(registry, version, champion)
     decision = decide(policy, figures)
     metric = policy.metrics[0].name

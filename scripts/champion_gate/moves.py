@@ -92,8 +92,8 @@ def promote(
     _not_on_hold(model)
     version = registry.version(model.name, number)
     champion_version = champion_of(registry, model, to_alias, release_log)
-    judged = _passed_verdict(model, version, champion_version, to_alias)
     _not_quarantined(entries, number)
+    judged = _passed_verdict(model, version, champion_version, to_alias)
     now = _now()
     approved = approved_by or job.actor
     plan = _Plan(
@@ -150,7 +150,7 @@ def rollback(
         return _moved_before(model, again, said, dry_run)
     if serving is None:
         champion_of(registry, model, champion_alias, release_log)  # tells "gone" from "never released"
-    champion = resolve(model, champion_alias, registry.uri)
+    champion = resolve(model, champion_alias, registry.uri, "Nothing was released under it yet.")
     if from_version and from_version != champion:
         raise Refused(
             f"'{champion_alias}' is version {champion}, not {from_version}: nothing was taken back.",
@@ -348,8 +348,8 @@ def _not_quarantined(entries: Sequence[Entry], number: str) -> None:
     if bad := lineage.quarantined(entries).get(number):
         raise Refused(
             f"Version {number} is in quarantine: it was rolled back by {one_line(bad.actor, 80)}.",
-            f"The reason was: {one_line(bad.reason, 500)}",
-            "Train and register a new version.",
+            f"The reason was: {one_line(bad.reason, 500).rstrip('.')}.",
+            "Whatever a gate says, it is not promoted again. Train and register a new version.",
         )
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import queue
+import re
 import threading
 import time
 import uuid
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from champion_gate.errors import BadInput, OutsideWorldFailed, UnclearAnswer
+from champion_gate.github import log
 from champion_gate.text import fit_tag, one_line
 
 if TYPE_CHECKING:
@@ -469,6 +471,8 @@ class Registry:
                 left = deadline - time.monotonic()
                 if wait is None or not _is_transient(error) or left <= wait:
                     raise explained from error
+                if wait == _BACKOFF[1]:  # not at the first stumble, and once
+                    log(f"{self.uri} does not answer as it should; trying again for a while.")
                 time.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -504,7 +508,7 @@ class Registry:
         for secret in self._secrets:
             said = said.replace(secret, "***")
         head = f"Could not {what} at {self.uri}:"
-        body = one_line(said.partition("(Caused by ")[2].rstrip(")") or said, 400)
+        body = one_line(said.partition("(Caused by ")[2].removesuffix(")") or said, 400)
         if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
             return NotFound(f"{head} it does not exist.", body)
         if code in ("RESOURCE_ALREADY_EXISTS", "ALREADY_EXISTS"):
@@ -526,7 +530,7 @@ class Registry:
             return _NoSuchEndpoint(
                 f"{head} there is no MLflow API (404).",
                 body,
-                "Check MLFLOW_TRACKING_URI; it ends before '/api'.",
+                "Check MLFLOW_TRACKING_URI, and leave '/api' off its end.",
             )
         if code == "INVALID_PARAMETER_VALUE":
             return BadInput(f"{head} it was refused.", body, "Check the names and values given.")
@@ -576,14 +580,16 @@ def _check_uri(variable: str, uri: str) -> list[str]:
         raise BadInput(
             f"{variable} is not set.",
             "It names the MLflow server that holds the registry.",
-            f"Set it in the workflow's env, for example {variable}: https://mlflow.example.com",
+            f"Set it in the workflow's env, or export it in a shell, for example {variable}: https://mlflow.example.com",
         )
     scheme = uri.partition(":")[0]
     if scheme not in _SCHEMES or (scheme in ("http", "https") and not urlsplit(uri).hostname):
         raise BadInput(
             f"{variable} '{one_line(shown_uri(uri), 120)}' does not name a server.",
             "A release needs a registry that others see too; a local path or database would be one of its own.",
-            "Give the address of an MLflow server, for example https://mlflow.example.com",
+            f"Did you mean http://{one_line(uri, 120)}?"
+            if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)
+            else "Give the address of an MLflow server, for example https://mlflow.example.com",
         )
     userinfo = urlsplit(uri).netloc.rpartition("@")[0]
     return [userinfo, *userinfo.split(":", 1)[1:]]

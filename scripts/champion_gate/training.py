@@ -8,15 +8,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from champion_gate import conventions, signals, training_command
 from champion_gate.errors import BadInput, Cancelled, GateError, TrainingFailed
 from champion_gate.github import Context, annotate, log
 from champion_gate.registry import OPERATION_ID, Experiment, Logged, Registry, Run, Version
 from champion_gate.text import one_line
-from champion_gate.training_command import Ended
+from champion_gate.training_command import Command, Ended
 
 # What remains of GitHub's 7.5 s after the command's own grace.
 _CANCEL_SECONDS = 3.0
@@ -66,9 +65,7 @@ def train(
     registry: Registry,
     request: Request,
     job: Context,
-    argv: Sequence[str],
-    directory: Path,
-    caller: Mapping[str, str],
+    command: Command,
 ) -> Trained:
     """Train and register one version.
 
@@ -76,9 +73,8 @@ def train(
         registry: where runs and versions go.
         request: names, tags, what to register.
         job: who asks for it, on which commit.
-        argv: the training command.
-        directory: where it is started.
-        caller: the environment that the command gets, less CHAMPION_GATE_*, plus MLflow's variables.
+        command: the training command, with the caller's environment: it gets that, less CHAMPION_GATE_*, plus
+            MLflow's variables.
 
     Raises:
         BadInput: a name is not well formed, or the command logged no model, or several.
@@ -97,7 +93,7 @@ def train(
         annotate("warning", "Model name", f"{conventions.MODEL_NAME_RULE} In '{model_name}' {problem}")
     experiment = registry.ensure_experiment(request.experiment_name)
 
-    run = _trained_run(registry, experiment, request, _run_tags(request, team, job), argv, directory, caller)
+    run = _trained_run(registry, experiment, request, _run_tags(request, team, job), command)
 
     version = _registered(registry, model_name, run, request, team, job, metric)
     if alias != _NO_ALIAS:
@@ -142,17 +138,16 @@ def _trained_run(
     experiment: Experiment,
     request: Request,
     tags: Mapping[str, str],
-    argv: Sequence[str],
-    directory: Path,
-    caller: Mapping[str, str],
+    command: Command,
 ) -> Run:
     """Open the run, run the command in it, and end it; returns the run as the command left it."""
     operation_id = uuid.uuid4().hex
     run, status, cancelled = None, "FAILED", False
     try:
         run = registry.create_run(experiment.id, request.run_name, {**tags, OPERATION_ID: operation_id})
-        log(f"Run {run.id} in {experiment.name}: {one_line(' '.join(argv), 300)}")
-        ended = training_command.run(argv, _environment(caller, run, experiment), directory, request.timeout)
+        log(f"Run {run.id} in {experiment.name}: {one_line(' '.join(command.argv), 300)}")
+        environment = _environment(command.environment, run, experiment)
+        ended = training_command.run(replace(command, environment=environment), request.timeout)
         after = registry.find_run(run.id) if ended.exit_code == 0 else None
         if ended.timed_out:
             status = "KILLED"

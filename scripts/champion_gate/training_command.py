@@ -23,6 +23,16 @@ _TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
+class Command:
+    """What to run, where, with which environment; `output` is the file descriptor for its stdout, None for ours."""
+
+    argv: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str]
+    output: int | None = None
+
+
+@dataclass(frozen=True)
 class Ended:
     """How the command ended: its exit code (negative: minus the signal), or the time limit."""
 
@@ -63,7 +73,7 @@ def argv_of(command: str, words: Sequence[str], directory: Path) -> list[str]:
     return list(words)
 
 
-def run(argv: Sequence[str], environment: Mapping[str, str], directory: Path, timeout: float | None) -> Ended:
+def run(command: Command, timeout: float | None) -> Ended:
     """Run the command to its end, its time limit (seconds), or until this process is cancelled.
 
     Its output goes to ours as it comes. Whatever ends it early ends its whole process group: SIGINT first,
@@ -76,10 +86,11 @@ def run(argv: Sequence[str], environment: Mapping[str, str], directory: Path, ti
     try:
         with signals.deferred():
             process = subprocess.Popen(
-                argv,
-                cwd=directory,
-                env=dict(environment),
+                command.argv,
+                cwd=command.directory,
+                env=dict(command.environment),
                 stdin=subprocess.DEVNULL,
+                stdout=command.output,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
