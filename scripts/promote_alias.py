@@ -37,15 +37,7 @@ def move(model_name: str, number: str, given: dict[str, Any]) -> Moved:
     from champion_gate import github, moves
     from champion_gate.registry import Registry
 
-    to_alias = conventions.alias_name(given["to_alias"], "to-alias")
-    previous = conventions.alias_name(given["previous_alias"] or conventions.previous_alias(to_alias), "previous-alias")
-    from_alias = conventions.alias_name(given["from_alias"], "from-alias")
-    if len({to_alias, previous, from_alias}) < 3:
-        raise BadInput(
-            f"from-alias '{from_alias}', to-alias '{to_alias}' and previous-alias '{previous}' are not three aliases.",
-            "Each names another version.",
-            "Give each its own name.",
-        )
+    from_alias, to_alias, previous = three_aliases(given["from_alias"], given["to_alias"], given["previous_alias"])
     return moves.promote(
         Registry.connect(given["registry_timeout"]),
         conventions.readable_model_name(model_name),
@@ -58,6 +50,26 @@ def move(model_name: str, number: str, given: dict[str, Any]) -> Moved:
         team=given["team"] or "",
         dry_run=given["dry_run"],
     )
+
+
+def three_aliases(from_alias: str, to_alias: str, previous_alias: str | None) -> tuple[str, str, str]:
+    """The aliases of a promotion, each another: from, to, and the one for the champion until now.
+
+    Raises:
+        BadInput: one is no alias, or two are the same.
+    """
+    aliases = (
+        conventions.alias_name(from_alias, "the challenger's alias"),
+        conventions.alias_name(to_alias, "the champion's alias"),
+        conventions.alias_name(previous_alias or conventions.previous_alias(to_alias), "previous-alias"),
+    )
+    if len(set(aliases)) < 3:
+        raise BadInput(
+            f"challenger '{aliases[0]}', champion '{aliases[1]}' and previous '{aliases[2]}' are not three aliases.",
+            "Each names another version: training must not move what serving loads.",
+            "Give each its own name.",
+        )
+    return aliases
 
 
 def outputs_of(moved: Moved) -> dict[str, str]:

@@ -36,9 +36,14 @@ def main(**given: Any) -> Result:
     The number that was validated is the number that is promoted. Exit codes: 0 done, 1 the verdict is no or the
     promotion was refused, 2 bad input, 3 the registry did not answer, 4 inconclusive, 5 the training command failed.
     """
-    from champion_gate import github
+    from champion_gate import gate, github
+    from champion_gate.registry import Registry
 
     results: list[Result] = []
+    model_name = conventions.readable_model_name(given["model_name"])
+    from_alias = conventions.CHALLENGER if given["alias"] == conventions.NO_ALIAS else given["alias"]
+    promote_alias.three_aliases(from_alias, given["champion_alias"], given["previous_alias"])
+    policy = validate_model.policy_of(given)
     if given["command"] or given["argv"]:
         if given["version"]:
             raise BadInput(
@@ -46,6 +51,8 @@ def main(**given: Any) -> Result:
                 "What is trained becomes a new version, and that one is released.",
                 "Leave one of the two out.",
             )
+        # Before hours of training, not after them.
+        gate.decidable(Registry.connect(given["registry_timeout"]), model_name, policy, given["champion_alias"])
         trained = train_and_register.train(given["argv"], given)
         number = trained.version
         results.append(train_and_register.result_of(trained))
@@ -53,13 +60,11 @@ def main(**given: Any) -> Result:
         github.write_outputs(results[-1].outputs)
     else:
         number = conventions.version_number(given["version"], "version") if given["version"] else ""
-    model_name = conventions.readable_model_name(given["model_name"])
     alias = "" if number else conventions.alias_name(given["alias"], "alias")
     judged = validate_model.judge(model_name, alias, number, given)
     results.append(validate_model.result_of(judged))
     if results[-1].exit_code == 0 and given["promote"]:
         github.write_outputs(results[-1].outputs)
-        from_alias = conventions.CHALLENGER if given["alias"] == "none" else given["alias"]
         moving = {**given, "to_alias": given["champion_alias"], "from_alias": from_alias, "dry_run": False}
         results.append(promote_alias.result_of(promote_alias.move(model_name, judged.version.number, moving)))
     return _joined(results)

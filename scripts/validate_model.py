@@ -11,6 +11,7 @@ from champion_gate.policy import DEFAULT_MAX_REGRESSION
 
 if TYPE_CHECKING:
     from champion_gate.gate import Judged
+    from champion_gate.policy import Policy
 
 OUTPUTS = ("verdict", "version", "champion-version", "metric", "champion-metric", "reason", "gate-run-id")
 
@@ -40,21 +41,27 @@ def main(**given: Any) -> Result:
     return result_of(judge(model_name, alias, number, given))
 
 
-def judge(model_name: str, alias: str, number: str, given: dict[str, Any]) -> Judged:
-    """Run one gate with the options of this command."""
-    from champion_gate import gate, github, policy
-    from champion_gate.registry import Registry
+def policy_of(given: dict[str, Any]) -> Policy:
+    """The policy that the options of this command ask for."""
+    from champion_gate import policy
 
-    asked = policy.from_inputs(
+    return policy.from_inputs(
         given["metric"],
         given["threshold"],
         given["max_regression"],
         allow_different_data=given["allow_different_data"],
     )
+
+
+def judge(model_name: str, alias: str, number: str, given: dict[str, Any]) -> Judged:
+    """Run one gate with the options of this command."""
+    from champion_gate import gate, github
+    from champion_gate.registry import Registry
+
     return gate.validate(
         Registry.connect(given["registry_timeout"]),
         model_name,
-        asked,
+        policy_of(given),
         github.context(),
         champion_alias=conventions.alias_name(given["champion_alias"], "champion-alias"),
         alias=alias,

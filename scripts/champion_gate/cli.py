@@ -23,6 +23,7 @@ from champion_gate import github, signals
 from champion_gate.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCONCLUSIVE,
+    EXIT_OUTSIDE_WORLD,
     EXIT_REFUSED,
     BadInput,
     Cancelled,
@@ -217,12 +218,15 @@ class GateCommand(click.Command):
             github.write_missing({name: stayed.get(name, "") for name in self.outputs})
         except Cancelled as cancelled:
             github.log(str(cancelled).capitalize() + ".")
-            github.write_missing(dict.fromkeys(self.outputs, ""))
             code = cancelled.exit_code
+        except GateError as error:  # the outputs could not be written
+            github.annotate("error", "Champion Gate", str(error))
+            code = error.exit_code
         sys.exit(code)
 
     def _code(self, args: list[str]) -> int:
-        debug = "--debug" in args or os.environ.get(PREFIX + "DEBUG", "").strip().lower() == "true"
+        # Known before the options are read, whose errors it is for.
+        debug = "--debug" in args or os.environ.get(PREFIX + "DEBUG", "").strip().lower() in ("1", "true", "yes", "on")
         try:
             _known_variables()
             with self.make_context(f"scripts/run {self.name}", args) as ctx:
@@ -274,11 +278,11 @@ def run(main: click.Command) -> NoReturn:
     without taking them apart at the end, it is a fifth faster.
     """
     gc.disable()
-    code = 1
+    code = EXIT_OUTSIDE_WORLD  # never 1, which is an answer
     try:
         main.main()
     except SystemExit as done:
-        code = done.code if isinstance(done.code, int) else 1
+        code = done.code if isinstance(done.code, int) else code
     except BaseException:  # noqa: BLE001  (a defect of `main` itself; the process ends here either way)
         traceback.print_exc()
     finally:
@@ -305,7 +309,9 @@ def _report(result: Result, *, as_json: bool) -> int:
     github.write_outputs(result.outputs)
     in_summary = github.write_summary(result.markdown)
     if as_json:
-        print(json.dumps(dict(result.outputs) if result.json is None else result.json, indent=2))
+        shown = json.dumps(dict(result.outputs) if result.json is None else result.json, indent=2)
+        # The runner would take it for a command, wherever it stands; so written it is the same JSON.
+        print(shown.replace("##[", "\\u0023#["))
     elif not in_summary or result.json is not None:
         print(result.text)
     else:

@@ -14,9 +14,21 @@ from champion_gate.text import one_line
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+NO_ALIAS = "none"
+"""What the input `alias` says to set none."""
 DEFAULT_METRIC = "val_ndcg_at_10"
 
 REQUIRED_RUN_TAGS = ("team", "owner", "git.commit", "data.version", "environment", "purpose")
+VERSION_TAGS = (
+    "training_data",
+    "training_commit",
+    "validation_ndcg",
+    "approved_by",
+    "approval_date",
+    "promoted_at",
+    "rollback_reason",
+    "rolled_back_at",
+)
 _RESERVED_TAG_PREFIXES = ("gate.", "mlflow.")
 
 _EXPERIMENT_PART = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -35,7 +47,7 @@ _ALGORITHMS = frozenset(
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _RESERVED_ALIAS = re.compile(r"(?i:latest)|v\d+")
 _TAG_KEY = re.compile(r"[A-Za-z0-9_./ :-]{1,250}")
-_METRIC = re.compile(r"[A-Za-z0-9_./ :-]{1,250}")
+_METRIC = re.compile(r"[A-Za-z0-9_./ :-]{1,230}")  # MLflow's 250, less what the gate's run puts before it
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -144,10 +156,11 @@ def readable_model_name(name: str) -> str:
     Raises:
         BadInput: it cannot.
     """
-    if not name.strip() or _CONTROL.search(name) or re.search(r"[/:]", name) or len(name) > 255:
+    unsearchable = "'" in name and '"' in name  # a search condition can quote one of them, not both
+    if not name.strip() or _CONTROL.search(name) or re.search(r"[/:]", name) or len(name) > 255 or unsearchable:
         raise BadInput(
             f"model-name '{one_line(name, 120)}' cannot be the name of a registered model.",
-            "MLflow's names have 1 to 255 characters and hold no '/', ':' or control character.",
+            "Names have 1 to 255 characters and hold no '/', ':', control character, or both kinds of quotes.",
             "Give the name as the Models page of MLflow shows it.",
         )
     return name
@@ -265,7 +278,7 @@ def user_tag(pair: str) -> tuple[str, str]:
             "Keys hold letters, digits, '_', '-', '.', '/', ':' and spaces, at most 250.",
             "Write for example 'ticket=SEARCH-12', one per line.",
         )
-    if key in REQUIRED_RUN_TAGS or key.startswith(_RESERVED_TAG_PREFIXES):
+    if key in REQUIRED_RUN_TAGS or key in VERSION_TAGS or key.startswith(_RESERVED_TAG_PREFIXES):
         raise BadInput(
             f"tag '{one_line(key, 120)}' is not yours to set.",
             "Required tags have inputs of their own, and 'gate.' and 'mlflow.' are reserved.",

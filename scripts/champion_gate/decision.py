@@ -90,12 +90,8 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
         BadInput: there is no champion and no threshold, so nothing could decide.
     """
     champion = evidence.champion
-    if champion is None and all(metric.threshold is None for metric in policy.metrics):
-        raise BadInput(
-            "Nothing can decide this release: there is no champion to compare with, and no threshold.",
-            "A first release is decided by absolute thresholds alone.",
-            "Set the input 'threshold', for example 0.75.",
-        )
+    if champion is None:
+        something_decides(policy)
     checks: list[Check] = []
     for metric in policy.metrics:
         sound = _challenger_figure(metric, evidence.challenger)
@@ -111,6 +107,20 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
     return Decision(outcome, evidence.basis, tuple(checks), first_release=champion is None)
 
 
+def something_decides(policy: Policy) -> None:
+    """See that a policy can decide a first release.
+
+    Raises:
+        BadInput: it has no threshold, and there is no champion to compare with.
+    """
+    if all(metric.threshold is None for metric in policy.metrics):
+        raise BadInput(
+            "Nothing can decide this release: there is no champion to compare with, and no threshold.",
+            "A first release is decided by absolute thresholds alone.",
+            "Set the input 'threshold', for example 0.75.",
+        )
+
+
 def figure_problem(metric: str, side: Side, who: str) -> str | None:
     """Why a side's figure for `metric` cannot be used; None if it can."""
     if side.problem is not None:
@@ -119,7 +129,8 @@ def figure_problem(metric: str, side: Side, who: str) -> str | None:
     if value is None:
         logged = ", ".join(one_line(name, 60) for name in sorted(side.metrics)[:20]) or "none"
         return f"The run of {who} version {side.version} has no metric {metric}; it has: {logged}."
-    if not math.isfinite(value):
+    # MLflow's SQL stores keep an infinity as the largest float.
+    if not math.isfinite(value) or abs(value) >= math.nextafter(math.inf, 0):
         return f"{metric} of {who} version {side.version} is {value}, which is not a figure."
     if conventions.is_ndcg(metric) and not 0 <= value <= 1:
         return f"{metric} of {who} version {side.version} is {value}, and an NDCG lies between 0 and 1."

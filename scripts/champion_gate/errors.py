@@ -49,6 +49,10 @@ class UnclearAnswer(OutsideWorldFailed):
     """A request was sent and no usable answer came back: it may or may not have taken effect."""
 
 
+class TimedOut(UnclearAnswer):
+    """A request was sent and no answer came in time: it may take effect later."""
+
+
 class TrainingFailed(GateError):
     """The training command failed, or ran out of time."""
 

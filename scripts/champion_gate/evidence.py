@@ -41,6 +41,8 @@ def _side(registry: Registry, version: Version, who: str) -> Side:
 def _problem(version: Version, run: Run, who: str) -> str | None:
     if who == "challenger" and run.status in _ENDED_BADLY:
         return f"The run of {who} version {version.number} ended {run.status}: it may be half trained."
+    if who == "challenger" and run.deleted:
+        return f"The run of {who} version {version.number} was deleted: its model goes with it at the next clean-up."
     if who == "challenger" and version.status == "FAILED_REGISTRATION":
         return f"Version {version.number} failed to register."
     return None

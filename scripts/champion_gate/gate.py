@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from champion_gate import evidence, lineage, verdict
-from champion_gate.decision import Decision, decide
+from champion_gate.decision import Decision, decide, something_decides
 from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.github import Context, annotate, log
 from champion_gate.policy import Policy
@@ -80,6 +80,19 @@ def champion_of(registry: Registry, model: Model, alias: str, log_of_model: Rele
     return champion
 
 
+def decidable(registry: Registry, model_name: str, policy: Policy, champion_alias: str) -> None:
+    """See before a training that a gate could decide on what comes of it.
+
+    Raises:
+        BadInput: there is neither a champion nor a threshold.
+        OutsideWorldFailed: the champion is missing, or the registry did not answer.
+    """
+    model = registry.find_model(model_name)
+    champion = champion_of(registry, model, champion_alias, ReleaseLog.find(registry, model)) if model else None
+    if champion is None:
+        something_decides(policy)
+
+
 def validate(
     registry: Registry,
     model_name: str,
@@ -120,7 +133,7 @@ def validate(
     data_version = figures.challenger.evaluation_data_version or figures.challenger.data_version
     gate_run_id = release_log.write(
         "gate",
-        lineage.DONE,
+        lineage.OPEN,
         champion_alias,
         job,
         from_version=champion.number if champion else None,
@@ -134,15 +147,15 @@ def validate(
             **{f"gate.check.{i}.{c.name}": f"{c.outcome.value}: {c.reason}" for i, c in enumerate(decision.checks)},
         },
     )
-    figures_to_log = {"challenger": value, "champion": champion_value}
-    registry.log(gate_run_id, metrics={f"{who}.{metric}": v for who, v in figures_to_log.items() if v is not None})
-    registry.end_run(gate_run_id, "FINISHED")
-    document = _document(model, version, champion, champion_alias, policy, decision, job, gate_run_id)
-    outcome_tags = {
-        verdict.tag_name(champion_alias): document.canonical(),
-        "gate.outcome": decision.outcome.value,
-    }
-    registry.set_version_tags(model.name, version.number, outcome_tags)
+    try:
+        document = _document(model, version, champion, champion_alias, policy, decision, job, gate_run_id)
+        outcome_tags = {verdict.tag_name(champion_alias): document.canonical(), "gate.outcome": decision.outcome.value}
+        registry.set_version_tags(model.name, version.number, outcome_tags)
+        logged = {f"{who}.{metric}": v for who, v in (("challenger", value), ("champion", champion_value))}
+        release_log.close(gate_run_id, lineage.DONE, {key: v for key, v in logged.items() if v is not None})
+    except BaseException:
+        release_log.close(gate_run_id, lineage.UNDONE)
+        raise
     return Judged(model, version, champion, policy, decision, value, champion_value, gate_run_id, job, champion_alias)
 
 

@@ -10,11 +10,12 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from champion_gate.errors import OutsideWorldFailed
 from champion_gate.text import one_line, utf8
 
 # GitHub refuses a step's summary above 1 MiB; annotations are cut at 4096 characters.
@@ -44,7 +45,7 @@ def context() -> Context:
     """Who runs this, and on which commit: from the runner, else from git, else from the system."""
     get = os.environ.get
     repository, run_id = get("GITHUB_REPOSITORY", ""), get("GITHUB_RUN_ID", "")
-    server = get("GITHUB_SERVER_URL", "https://github.com").rstrip("/")
+    server = (get("GITHUB_SERVER_URL", "") or "https://github.com").rstrip("/")
     return Context(
         actor=utf8(get("GITHUB_ACTOR", "") or _git("config", "user.name") or _user()),
         commit=utf8(get("GITHUB_SHA", "") or _git("rev-parse", "HEAD")),
@@ -79,6 +80,19 @@ def on_github() -> bool:
 
 
 _written: set[str] = set()
+_secrets: set[str] = set()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """From now on, show none of these in logs, annotations and summaries."""
+    _secrets.update(secret for secret in secrets if len(secret) > 2)
+
+
+def without_secrets(text: str) -> str:
+    """`text` with every hidden secret replaced; the longest first, as one may be part of another."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 def write_outputs(outputs: Mapping[str, str]) -> None:
@@ -89,11 +103,20 @@ def write_outputs(outputs: Mapping[str, str]) -> None:
     path = os.environ.get("GITHUB_OUTPUT")
     if not path:
         return
+    blocks = []
+    for name, value in outputs.items():
+        delimiter = f"value-{uuid.uuid4().hex}"
+        blocks.append(f"{name}<<{delimiter}\n{one_line(value, 4000)}\n{delimiter}\n")
+    try:
+        with Path(path).open("a", encoding="utf-8", newline="\n") as file:
+            file.write("".join(blocks))
+    except OSError as error:
+        raise OutsideWorldFailed(
+            f"The outputs of this step could not be written: {error}",
+            "Later steps would not know what was done here.",
+            "See what the log says, and check GITHUB_OUTPUT.",
+        ) from error
     _written.update(outputs)
-    with Path(path).open("a", encoding="utf-8", newline="\n") as file:
-        for name, value in outputs.items():
-            delimiter = f"value-{uuid.uuid4().hex}"
-            file.write(f"{name}<<{delimiter}\n{one_line(value, 4000)}\n{delimiter}\n")
 
 
 def write_missing(outputs: Mapping[str, str]) -> None:
@@ -109,24 +132,28 @@ def write_summary(markdown: str) -> bool:
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if not path:
         return False
-    raw = markdown.encode("utf-8")
+    raw = without_secrets(markdown).encode("utf-8")
     if len(raw) > _SUMMARY_BYTES:
         raw = raw[:_SUMMARY_BYTES].decode("utf-8", "ignore").encode() + b"\n\n_Cut here: GitHub shows no more._\n"
-    with Path(path).open("ab") as file:
-        file.write(raw + b"\n")
+    try:
+        with Path(path).open("ab") as file:
+            file.write(raw + b"\n")
+    except OSError as error:
+        # What was done is done; the report goes to the log instead.
+        annotate("warning", "No summary", f"The job summary could not be written: {error}")
+        return False
     return True
 
 
 def annotate(level: Literal["error", "warning", "notice"], title: str, message: str) -> None:
-    """Show a message on the workflow run's page; outside GitHub, on stderr."""
-    if not on_github():
-        print(f"{level}: {one_line(message, _ANNOTATION_CHARACTERS)}", file=sys.stderr, flush=True)
-        return
-    properties = _command_value(one_line(title, 200)).replace(":", "%3A").replace(",", "%2C")
-    print(
-        f"::{level} title={properties}::{_command_value(one_line(message, _ANNOTATION_CHARACTERS))}",
-        flush=True,
-    )
+    """Show a message on the workflow run's page; outside GitHub, as a line of the log."""
+    message = one_line(without_secrets(message), _ANNOTATION_CHARACTERS)
+    if on_github():
+        properties = _command_value(one_line(title, 200)).replace(":", "%3A").replace(",", "%2C")
+        message = f"::{level} title={properties}::{_command_value(message)}"
+    else:
+        message = f"{level}: {message}"
+    print(message, file=sys.stderr, flush=True)  # the runner reads both streams; stdout is for results
 
 
 def _command_value(text: str) -> str:
@@ -135,4 +162,4 @@ def _command_value(text: str) -> str:
 
 def log(message: str) -> None:
     """A line of progress, on stderr."""
-    print(one_line(message, 4000), file=sys.stderr, flush=True)
+    print(one_line(without_secrets(message), 4000), file=sys.stderr, flush=True)

@@ -39,6 +39,7 @@ class Entry:
     time: int
     model_created: int
     from_alias: str | None = None
+    previous_alias: str | None = None
     github_run: str = ""
     earlier_model: bool = False
     """Of a model of the same name that was deleted since: shown, and counts for nothing."""
@@ -94,13 +95,12 @@ def line_of_champions(entries: Sequence[Entry], alias: str) -> list[str]:
     return [version for version in line if version not in bad]
 
 
-def rollback_target(entries: Sequence[Entry], alias: str, champion: str) -> str | None:
-    """What the log says was champion before `champion`; None if it knows of nothing good before it."""
+def champions_before(entries: Sequence[Entry], alias: str, champion: str) -> list[str]:
+    """What the log says was champion before `champion` and was not taken back, the latest first."""
     line = line_of_champions(entries, alias)
     if champion in line:
         line = line[: len(line) - 1 - line[::-1].index(champion)]
-    earlier = [version for version in line if version != champion]
-    return earlier[-1] if earlier else None
+    return [version for version in reversed(line) if version != champion]
 
 
 def ever_champion(entries: Sequence[Entry], alias: str) -> set[str]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
-from champion_gate import conventions, lineage, verdict
-from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
+from champion_gate import conventions, lineage, signals, verdict
+from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused, TimedOut
 from champion_gate.gate import champion_of, judged_version, resolve
 from champion_gate.github import Context, annotate, log
 from champion_gate.lineage import Entry, Kind
@@ -144,7 +144,7 @@ def rollback(
     release_log = ReleaseLog.find(registry, model, team, bad)
     _no_open_move(registry, model)
     entries = release_log.moves()
-    previous_alias = conventions.previous_alias(champion_alias)
+    previous_alias = _previous_alias(entries, champion_alias)
     if again := _same_job(entries, champion_alias, job):
         said = f"This job took version {again.from_version} back already."
         return _moved_before(model, again, said, dry_run)
@@ -157,7 +157,9 @@ def rollback(
             "Somebody promoted or rolled back meanwhile.",
             "Look at `history`, and ask again for the version that is champion now.",
         )
-    target = to_version or lineage.rollback_target(entries, champion_alias, champion)
+    target: str | None = to_version
+    if not target:
+        target = _first_there(registry, model.name, lineage.champions_before(entries, champion_alias, champion))
     if not target and not lineage.finished(entries, champion_alias):
         target = model.aliases.get(previous_alias)
     if not target or target == champion:
@@ -170,7 +172,7 @@ def rollback(
     registry.version(model.name, target)
     _was_champion(entries, model, champion_alias, previous_alias, target)
     _not_quarantined(entries, target)
-    further = lineage.rollback_target(entries, champion_alias, target)
+    further = _first_there(registry, model.name, lineage.champions_before(entries, champion_alias, target))
     after: dict[str, str | None] = {previous_alias: further, champion_alias: target}
     version_tags: dict[str, dict[str, str]] = {}
     if bad is not None:
@@ -201,6 +203,7 @@ def _carry_out(
 ) -> Moved:
     model = release_log.model
     reason = plan.run_tags.get("gate.reason", "")
+    release_log.check_team()
     if dry_run:
         return _moved(model, plan, "", reason, changed=False, dry_run=True)
     release_log = release_log.made()
@@ -220,11 +223,14 @@ def _carry_out(
         _still(registry, model, plan, run_id)
         touched = True
         log(f"Moving '{plan.alias}' of {model.name} from version {plan.from_version or NONE} to {plan.to_version}.")
-        _set_aliases(registry, model.name, plan.after, plan.alias)
+        with signals.deferred():  # a write in flight is waited for, so that we know what it did
+            _set_aliases(registry, model.name, plan.after, plan.alias)
         _read_back(registry, model.name, plan)
-        _finish(registry, model.name, plan, run_id)
+        _finish(release_log, plan, run_id)
     except BaseException as error:
-        if not _settle(registry, model.name, plan, run_id, touched=touched) or not isinstance(error, GateError):
+        late = isinstance(error, TimedOut)
+        finished = _settle(release_log, plan, run_id, touched=touched, late=late)
+        if not finished or not isinstance(error, GateError):
             raise
         annotate("warning", "Move finished after an error", str(error))
     return _moved(model, plan, run_id, reason, changed=True, dry_run=False)
@@ -269,8 +275,9 @@ def _read_back(registry: Registry, name: str, plan: _Plan) -> None:
         )
 
 
-def _finish(registry: Registry, name: str, plan: _Plan, run_id: str) -> None:
+def _finish(release_log: ReleaseLog, plan: _Plan, run_id: str) -> None:
     """What follows once the champion alias stands: tags, the alias that is no longer needed, the move's state."""
+    registry, name = release_log.registry, release_log.model.name
     for number, tags in plan.version_tags.items():
         registry.set_version_tags(name, number, tags)
     aliases = registry.model(name).aliases
@@ -280,43 +287,50 @@ def _finish(registry: Registry, name: str, plan: _Plan, run_id: str) -> None:
                 registry.delete_alias(name, alias)
             except GateError as error:
                 annotate("warning", "Alias kept", f"The alias '{alias}' still names version {number}. {error}")
-    _close(registry, name, run_id, lineage.DONE, "FINISHED")
+    _close(release_log, run_id, lineage.DONE)
 
 
-def _settle(registry: Registry, name: str, plan: _Plan, run_id: str, *, touched: bool) -> bool:
+def _settle(release_log: ReleaseLog, plan: _Plan, run_id: str, *, touched: bool, late: bool) -> bool:
     """After a failure half-way: finish the move if the champion alias moved, undo it if it did not.
 
     Where somebody else moved the alias, or the registry is out of reach, the move stays open and says so.
-    `touched` says whether this move wrote any alias yet.
+    `touched` says whether this move wrote any alias yet, `late` that a write got no answer in time: it may land
+    after all, so the move is not called undone.
 
     Returns:
         Whether the move was finished.
     """
+    registry, name = release_log.registry, release_log.model.name
     try:
         now = registry.model(name)
         champion, ours = now.aliases.get(plan.alias), now.tags.get(OPEN_MOVE_TAG) == run_id
-        if touched and ours and champion == plan.to_version:
-            _set_aliases(registry, name, {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}, plan.alias)
-            _finish(registry, name, plan, run_id)
+        if touched and champion == plan.to_version:
+            if ours:
+                missing = {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}
+                _set_aliases(registry, name, missing, plan.alias)
+            _finish(release_log, plan, run_id)
             log(f"'{plan.alias}' is version {plan.to_version}: the move was finished.")
             return True
-        if not touched or champion == plan.from_version:
+        if not touched or (champion == plan.from_version and not late) or not ours:
             if touched and ours:
                 changed = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
                 _set_aliases(registry, name, changed, plan.alias)
-            _close(registry, name, run_id, lineage.UNDONE, "FAILED")
+            _close(release_log, run_id, lineage.UNDONE)
             log(f"'{plan.alias}' is version {champion or NONE}: the move was undone.")
             return False
-        left = f"'{plan.alias}' names version {champion or NONE}, which this move did not set; it was left as it is."
+        if champion == plan.from_version:
+            left = f"A write got no answer in time and may still land; '{plan.alias}' is {champion or NONE} so far."
+        else:
+            left = f"'{plan.alias}' names version {champion or NONE}, which this move did not set."
     except GateError as error:
         left = f"It could be neither finished nor undone: {error}"
     annotate("error", "Move left open", f"The move {run_id} of '{name}' is still open. {left}")
     return False
 
 
-def _close(registry: Registry, name: str, run_id: str, state: str, status: str) -> None:
-    registry.log(run_id, tags={"gate.state": state})
-    registry.end_run(run_id, status)
+def _close(release_log: ReleaseLog, run_id: str, state: str) -> None:
+    release_log.close(run_id, state)
+    registry, name = release_log.registry, release_log.model.name
     if registry.model(name).tags.get(OPEN_MOVE_TAG) == run_id:
         registry.delete_model_tag(name, OPEN_MOVE_TAG)
 
@@ -351,6 +365,17 @@ def _not_quarantined(entries: Sequence[Entry], number: str) -> None:
             f"The reason was: {one_line(bad.reason, 500).rstrip('.')}.",
             "Whatever a gate says, it is not promoted again. Train and register a new version.",
         )
+
+
+def _first_there(registry: Registry, name: str, versions: Sequence[str]) -> str | None:
+    """The first of the versions that was not deleted."""
+    return next((number for number in versions if registry.find_version(name, number) is not None), None)
+
+
+def _previous_alias(entries: Sequence[Entry], alias: str) -> str:
+    """The alias that the last promotion kept the champion before under."""
+    kept = [e.previous_alias for e in lineage.finished(entries, alias) if e.previous_alias]
+    return kept[-1] if kept else conventions.previous_alias(alias)
 
 
 def _was_champion(entries: Sequence[Entry], model: Model, alias: str, previous_alias: str, target: str) -> None:

@@ -15,14 +15,14 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from champion_gate.errors import BadInput, OutsideWorldFailed, UnclearAnswer
-from champion_gate.github import log
+from champion_gate.errors import BadInput, OutsideWorldFailed, TimedOut, UnclearAnswer
+from champion_gate.github import hide, log, without_secrets
 from champion_gate.text import fit_tag, one_line
 
 if TYPE_CHECKING:
@@ -114,10 +114,15 @@ class Logged:
 
 
 def shown_uri(uri: str) -> str:
-    """A URI without its credentials and query, for people."""
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.netloc else uri
+    """A URI without its credentials and query, for people; however badly it is formed."""
+    head, rest = _split_uri(uri)
+    # Up to the last '@', anything may be part of a password.
+    return (head + rest.rpartition("@")[2]).partition("?")[0]
+
+
+def _split_uri(uri: str) -> tuple[str, str]:
+    match = re.match(r"[a-z+-]+:/+", uri)
+    return (match[0], uri[match.end() :]) if match else ("", uri)
 
 
 class Registry:
@@ -126,11 +131,10 @@ class Registry:
     Every method raises OutsideWorldFailed within `timeout` seconds when the server does not answer as it should.
     """
 
-    def __init__(self, client: MlflowClient, uri: str, timeout: float, secrets: Iterable[str]) -> None:
+    def __init__(self, client: MlflowClient, uri: str, timeout: float) -> None:
         self._client = client
         self.uri = shown_uri(uri)
         self.timeout = timeout
-        self._secrets = tuple(secret for secret in secrets if len(secret) > 2)
 
     @classmethod
     def connect(cls, timeout: float = 30.0) -> Registry:
@@ -145,6 +149,7 @@ class Registry:
         secrets = [os.environ.get(name, "") for name in _SECRETS]
         for variable, uri in uris.items():
             secrets += _check_uri(variable, uri)
+        hide(secrets)
         os.environ.update(
             # One attempt a request: retries are ours, since MLflow's repeat creates and last for minutes.
             MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
@@ -156,7 +161,7 @@ class Registry:
         from mlflow import MlflowClient  # 2 s: not before it is needed, and after the settings
 
         client = MlflowClient(uris["MLFLOW_TRACKING_URI"], uris.get("MLFLOW_REGISTRY_URI"))
-        return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout, secrets)
+        return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout)
 
     # -- registered models and versions
 
@@ -232,7 +237,7 @@ class Registry:
         """Make a registered model, or find that somebody else did meanwhile."""
         try:
             self._write(
-                "making the model",
+                "make the model",
                 lambda: self._client.create_registered_model(name, dict(tags), description),
             )
         except AlreadyExists:
@@ -260,7 +265,7 @@ class Registry:
             )
 
         try:
-            return _version(self._write("registering the version", create))
+            return _version(self._write("register the version", create))
         except UnclearAnswer:
             made = [v for v in self.versions(name, "") if v.tags.get(OPERATION_ID) == operation_id]
             if not made:
@@ -282,11 +287,11 @@ class Registry:
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Point an alias at a version. Sent once: who repeats it may overwrite what came between."""
-        self._write(f"the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number))
+        self._write(f"set the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Drop an alias. Sent once."""
-        self._write(f"the alias {alias}", lambda: self._client.delete_registered_model_alias(name, alias))
+        self._write(f"drop the alias {alias}", lambda: self._client.delete_registered_model_alias(name, alias))
 
     # -- runs and experiments
 
@@ -337,7 +342,7 @@ class Registry:
         found = self.find_experiment(name=name)
         if found is None:
             try:
-                made = self._write("making the experiment", lambda: self._client.create_experiment(name))
+                made = self._write("make the experiment", lambda: self._client.create_experiment(name))
                 return Experiment(str(made), name, deleted=False)
             except (AlreadyExists, UnclearAnswer):
                 found = self.find_experiment(name=name)
@@ -362,7 +367,7 @@ class Registry:
         try:
             return _run(
                 self._write(
-                    "opening a run",
+                    "open a run",
                     lambda: self._client.create_run(experiment_id, tags=all_tags, run_name=fit_tag(name, 250) or None),
                 )
             )
@@ -455,9 +460,9 @@ class Registry:
         try:
             return _bounded(call, self.timeout)
         except _NoAnswer as error:
-            raise UnclearAnswer(*self._silence(f"get an answer to {what}")) from error
+            raise TimedOut(*self._silence(what)) from error
         except Exception as error:
-            raise self._explained(f"get an answer to {what}", error, unclear=True) from error
+            raise self._explained(what, error, unclear=True) from error
 
     def _attempts(self, what: str, call: Callable[[], T]) -> T:
         deadline = time.monotonic() + self.timeout
@@ -504,9 +509,7 @@ class Registry:
     def _explained(self, what: str, error: Exception, *, unclear: bool = False) -> OutsideWorldFailed | BadInput:
         """`error` as one of ours. Its text is cut and freed of secrets, since servers and proxies echo much."""
         code = _code(error)
-        said = str(error)
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
+        said = without_secrets(str(error))
         head = f"Could not {what} at {self.uri}:"
         body = one_line(said.partition("(Caused by ")[2].removesuffix(")") or said, 400)
         if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
@@ -534,7 +537,9 @@ class Registry:
             )
         if code == "INVALID_PARAMETER_VALUE":
             return BadInput(f"{head} it was refused.", body, "Check the names and values given.")
-        kind = UnclearAnswer if unclear else OutsideWorldFailed
+        kind: type[OutsideWorldFailed] = OutsideWorldFailed
+        if unclear:
+            kind = TimedOut if "timed out" in said or "timeout" in said else UnclearAnswer
         return kind(
             f"{head} no usable answer.",
             body,
@@ -582,16 +587,21 @@ def _check_uri(variable: str, uri: str) -> list[str]:
             "It names the MLflow server that holds the registry.",
             f"Set it in the workflow's env, or export it in a shell, for example {variable}: https://mlflow.example.com",
         )
-    scheme = uri.partition(":")[0]
-    if scheme not in _SCHEMES or (scheme in ("http", "https") and not urlsplit(uri).hostname):
+    shown = one_line(shown_uri(uri), 120)
+    try:
+        parts = urlsplit(uri)
+        named = parts.scheme in _SCHEMES and (parts.scheme not in ("http", "https") or bool(parts.hostname))
+    except ValueError:
+        named = False
+    if not named:
         raise BadInput(
-            f"{variable} '{one_line(shown_uri(uri), 120)}' does not name a server.",
+            f"{variable} '{shown}' does not name a server.",
             "A release needs a registry that others see too; a local path or database would be one of its own.",
-            f"Did you mean http://{one_line(uri, 120)}?"
-            if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri)
+            f"Did you mean http://{shown}?"
+            if re.fullmatch(r"[\w.-]+:\d+(/.*)?", shown)
             else "Give the address of an MLflow server, for example https://mlflow.example.com",
         )
-    userinfo = urlsplit(uri).netloc.rpartition("@")[0]
+    userinfo = _split_uri(uri)[1].rpartition("@")[0]
     return [userinfo, *userinfo.split(":", 1)[1:]]
 
 

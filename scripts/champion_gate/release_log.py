@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 
-from champion_gate import conventions
+from champion_gate import conventions, lineage
 from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.github import Context
 from champion_gate.lineage import Entry, Kind
@@ -61,6 +61,19 @@ class ReleaseLog:
             raise _gone(model.name, found.id)
         return cls(registry, model, found.id if found else "", team)
 
+    def check_team(self) -> None:
+        """See that the log can be made, if it was not yet.
+
+        Raises:
+            BadInput: nothing says for which team.
+        """
+        if not self.team and not self.experiment_id:
+            raise BadInput(
+                f"The team of '{one_line(self.model.name, 120)}' is not known.",
+                "It names the release log, and neither the model nor the version's run has a tag 'team'.",
+                "Set the input 'team' once; it is not needed after the first release.",
+            )
+
     def made(self) -> ReleaseLog:
         """This log, made and named by the model's tag if it was not yet.
 
@@ -69,12 +82,7 @@ class ReleaseLog:
         """
         if self.experiment_id and self.model.tags.get(LOG_TAG) == self.experiment_id:
             return self
-        if not self.team:
-            raise BadInput(
-                f"The team of '{one_line(self.model.name, 120)}' is not known.",
-                "It names the release log, and neither the model nor the version's run has a tag 'team'.",
-                "Set the input 'team' once; it is not needed after the first release.",
-            )
+        self.check_team()
         experiment_id = self.experiment_id or self.registry.ensure_experiment(_log_name(self.team, self.model.name)).id
         self.registry.set_model_tag(self.model.name, LOG_TAG, experiment_id)
         return ReleaseLog(self.registry, self.model, experiment_id, self.team)
@@ -127,6 +135,11 @@ class ReleaseLog:
         name = f"{kind} {from_version or NONE} to {to_version or NONE}"
         return self.registry.create_run(self.experiment_id, name, all_tags).id
 
+    def close(self, run_id: str, state: str, metrics: Mapping[str, float] | None = None) -> None:
+        """Write an entry's last state, and end its run: FINISHED if it is done, else FAILED."""
+        self.registry.log(run_id, metrics=metrics, tags={"gate.state": state})
+        self.registry.end_run(run_id, "FINISHED" if state == lineage.DONE else "FAILED")
+
 
 def _gone(model_name: str, experiment_id: str) -> OutsideWorldFailed:
     return OutsideWorldFailed(
@@ -160,6 +173,7 @@ def _entry(run: Run, model_created: int) -> Entry:
         time=run.start,
         model_created=created,
         from_alias=tags.get("gate.from_alias") or None,
+        previous_alias=tags.get("gate.previous_alias") or None,
         github_run=tags.get("gate.github_run", ""),
         earlier_model=created != model_created,
     )

@@ -59,7 +59,8 @@ def training(trained: Trained) -> tuple[str, str]:
 
 def history(model_name: str, entries: Sequence[Entry]) -> str:
     """The release log as a Markdown table."""
-    return _both("history", model_name=model_name, entries=entries, when=when)[0]
+    template = _templates(markdown).get_template("history.md.j2")
+    return template.render(model_name=model_name, entries=entries, when=when)
 
 
 def error(failure: GateError) -> str:

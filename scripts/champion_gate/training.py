@@ -10,16 +10,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from champion_gate import conventions, signals, training_command
+from champion_gate import conventions, lineage, signals, training_command
 from champion_gate.errors import BadInput, Cancelled, GateError, TrainingFailed
 from champion_gate.github import Context, annotate, log
 from champion_gate.registry import OPERATION_ID, Experiment, Logged, Registry, Run, Version
+from champion_gate.release_log import ReleaseLog
 from champion_gate.text import one_line
 from champion_gate.training_command import Command, Ended
 
 # What remains of GitHub's 7.5 s after the command's own grace.
 _CANCEL_SECONDS = 3.0
-_NO_ALIAS = "none"
 
 
 @dataclass(frozen=True)
@@ -85,22 +85,39 @@ def train(
     team = conventions.team_name(request.team or parts.team)
     model_name = conventions.readable_model_name(request.model_name)
     metric = conventions.metric_name(request.metric)
-    alias = request.alias if request.alias == _NO_ALIAS else conventions.training_alias(request.alias)
+    alias = request.alias if request.alias == conventions.NO_ALIAS else conventions.training_alias(request.alias)
     # Before hours of training, not after them.
-    if registry.find_model(model_name) is None:
+    model = registry.find_model(model_name)
+    if model is None:
         conventions.new_model_name(model_name)
-    elif problem := conventions.model_name_problem(model_name):
+    else:
+        _not_of_a_release(ReleaseLog.find(registry, model, team), alias)
+    if model is not None and (problem := conventions.model_name_problem(model_name)):
         annotate("warning", "Model name", f"{conventions.MODEL_NAME_RULE} In '{model_name}' {problem}")
     experiment = registry.ensure_experiment(request.experiment_name)
 
     run = _trained_run(registry, experiment, request, _run_tags(request, team, job), command)
 
     version = _registered(registry, model_name, run, request, team, job, metric)
-    if alias != _NO_ALIAS:
+    if alias != conventions.NO_ALIAS:
         registry.set_alias(model_name, alias, version.number)
     measured = registry.find_run(version.run_id) if version.run_id and version.run_id != run.id else run
     value = (measured or run).metrics.get(metric, run.metrics.get(metric))
-    return Trained(run.id, model_name, version.number, metric, value, "" if alias == _NO_ALIAS else alias)
+    return Trained(run.id, model_name, version.number, metric, value, "" if alias == conventions.NO_ALIAS else alias)
+
+
+def _not_of_a_release(release_log: ReleaseLog, alias: str) -> None:
+    """Refuse to move by training what promotions and rollbacks move: that would be a release without a gate."""
+    if alias in (conventions.NO_ALIAS, conventions.CHALLENGER):
+        return
+    champions = {move.alias for move in lineage.finished(release_log.moves())}
+    kept = {conventions.previous_alias(a) for a in champions} | {conventions.rolled_back_alias(a) for a in champions}
+    if alias in champions | kept:
+        raise BadInput(
+            f"alias '{alias}' is not moved by training.",
+            "The release log knows it as the alias of a release, and only promote-alias and rollback move it.",
+            "Use 'challenger' (the default), another name, or 'none'.",
+        )
 
 
 def _run_tags(request: Request, team: str, job: Context) -> dict[str, str]:
@@ -266,7 +283,7 @@ def _team_tag(registry: Registry, model_name: str, team: str) -> None:
 def _descendants(registry: Registry, run: Run) -> list[Run]:
     found: list[Run] = []
     parents = [run]
-    while parents and len(found) < 500:
+    while parents:
         parent = parents.pop(0)
         children = registry.search_runs(run.experiment_id, f"tags.`mlflow.parentRunId` = '{parent.id}'")
         found += children

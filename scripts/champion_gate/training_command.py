@@ -54,7 +54,11 @@ def argv_of(command: str, words: Sequence[str], directory: Path) -> list[str]:
             "It comes after '--', or as the input 'command'.",
             "For example: -- python train.py",
         )
-    if not directory.is_dir():
+    try:
+        there = directory.is_dir()
+    except OSError:  # too long for a path, for one
+        there = False
+    if not there:
         raise BadInput(
             f"working-directory '{one_line(str(directory), 200)}' is not a directory.",
             "The training command is started in it.",
@@ -63,7 +67,7 @@ def argv_of(command: str, words: Sequence[str], directory: Path) -> list[str]:
     if command:
         return ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", command]
     # A path is relative to the working directory, as exec takes it.
-    found = shutil.which(words[0]) if os.sep not in words[0] else shutil.which(str(directory / words[0]))
+    found = shutil.which(words[0] if os.sep not in words[0] else os.path.join(directory.absolute(), words[0]))  # noqa: PTH118  (keeps ./)
     if found is None:
         raise BadInput(
             f"There is no program '{one_line(words[0], 200)}' to train with.",
@@ -96,6 +100,12 @@ def run(command: Command, timeout: float | None) -> Ended:
             )
         tail = _Tail(process)
         exit_code = process.wait(timeout)
+    except OSError as error:
+        raise BadInput(
+            f"The training command could not be started: {one_line(str(error), 300)}.",
+            "The system does not take the file for a program.",
+            "Check its first line (#!) and that it is made for this machine, or call it by its interpreter.",
+        ) from error
     except subprocess.TimeoutExpired:
         return Ended(_end(process), timed_out=True, error_tail=tail.text())
     except BaseException:

@@ -37,7 +37,7 @@ def test_an_output_is_one_output_whatever_it_holds(tmp_path, monkeypatch, value)
 def test_an_annotation_is_one_command(monkeypatch, capsys, tmp_path, value):
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     github.annotate("error", value, value)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert out.count("\n") == 1
     assert out.startswith("::error title=")
     assert "\r" not in out

@@ -42,32 +42,32 @@ class Log:
 
 def test_a_rollback_goes_to_the_champion_before():
     log = Log().promote(None, "1").promote("1", "2").promote("2", "3")
-    assert lineage.rollback_target(log.entries, "champion", "3") == "2"
-    assert lineage.rollback_target(log.entries, "champion", "1") is None
+    assert lineage.champions_before(log.entries, "champion", "3")[0] == "2"
+    assert lineage.champions_before(log.entries, "champion", "1") == []
 
 
 def test_a_second_rollback_goes_further_back_and_then_there_is_nothing():
     log = Log().promote(None, "1").promote("1", "2").promote("2", "3").roll_back("3", "2")
-    assert lineage.rollback_target(log.entries, "champion", "2") == "1"
+    assert lineage.champions_before(log.entries, "champion", "2")[0] == "1"
     log.roll_back("2", "1")
-    assert lineage.rollback_target(log.entries, "champion", "1") is None
+    assert lineage.champions_before(log.entries, "champion", "1") == []
 
 
 def test_after_a_rollback_and_a_new_release_the_bad_version_is_passed_over():
     log = Log().promote(None, "1").promote("1", "2").roll_back("2", "1").promote("1", "3")
-    assert lineage.rollback_target(log.entries, "champion", "3") == "1"
+    assert lineage.champions_before(log.entries, "champion", "3")[0] == "1"
     assert set(lineage.quarantined(log.entries)) == {"2"}
 
 
 def test_a_champion_that_somebody_set_by_hand_is_part_of_the_line():
     log = Log().promote(None, "1").promote("5", "6")
-    assert lineage.rollback_target(log.entries, "champion", "6") == "5"
-    assert lineage.rollback_target(log.entries, "champion", "9") == "6"
+    assert lineage.champions_before(log.entries, "champion", "6")[0] == "5"
+    assert lineage.champions_before(log.entries, "champion", "9")[0] == "6"
 
 
 def test_a_version_that_came_back_is_seen_where_it_stands_now():
     log = Log().promote(None, "1").promote("1", "2").promote("2", "1")
-    assert lineage.rollback_target(log.entries, "champion", "1") == "2"
+    assert lineage.champions_before(log.entries, "champion", "1")[0] == "2"
 
 
 def test_moves_are_ordered_by_their_fences_and_not_by_clocks():
@@ -95,7 +95,7 @@ def test_the_highest_fence_counts_earlier_models_too():
 
 def test_aliases_have_lines_of_their_own_but_quarantine_is_for_all():
     log = Log().promote(None, "1").promote("1", "2").promote(None, "2", alias="champion-eu").roll_back("2", "1")
-    assert lineage.rollback_target(log.entries, "champion-eu", "3") is None
+    assert lineage.champions_before(log.entries, "champion-eu", "3") == []
     assert "2" in lineage.quarantined(log.entries)
 
 
