@@ -82,7 +82,7 @@ def failed(done, uri):
     assert not done.outputs.get("verdict")
     assert not done.outputs.get("version")
     assert "Traceback" not in done.text
-    assert "::error" in done.stdout
+    assert done.annotations("error")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -199,6 +199,16 @@ def test_credentials_of_the_url_are_not_in_other_errors_and_records(cli, world, 
     assert SECRET not in str(world.snapshot())
 
 
+@pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"])
+def test_credentials_that_a_server_echoes_are_not_shown(cli, proxy, variable):
+    proxy.when().answer(403, f'{{"error_code": "PERMISSION_DENIED", "message": "not with {SECRET}"}}'.encode())
+    env = {"MLFLOW_TRACKING_USERNAME": "ada", variable: SECRET}
+    done = cli.at(proxy.uri)("history", "--model-name", "search-ranker", **env)
+    assert done.exit_code == 3
+    assert "not with" in done.text
+    assert SECRET not in done.text
+
+
 def test_refused_connection_with_credentials_in_the_url(cli, world):
     uri = f"http://ada:{SECRET}@127.0.0.1:{free_port()}"
     done = cli.at(uri)("validate-model", "--model-name", world.name, *limited("--debug"))
@@ -245,7 +255,7 @@ def test_verdict_that_could_not_be_written_is_none(faulty, proxy, world, path):
     assert promote(faulty, world).exit_code == 1
 
 
-@pytest.mark.parametrize("fault", ["403", "503", "silence", "reset"])
+@pytest.mark.parametrize("fault", ["403", "503", "reset"])
 def test_promotion_that_cannot_set_the_champion_moves_nothing(faulty, cli, proxy, world, fault):
     first = released(cli, world, 0.80)
     second = validated(cli, world, 0.82)
@@ -260,6 +270,19 @@ def test_promotion_that_cannot_set_the_champion_moves_nothing(faulty, cli, proxy
     assert "promoted_at" not in world.version_tags(second)
     assert promote(cli, world).outputs["changed"] == "true", "and it can be done again"
     assert world.aliases == {"champion": second, "previous-champion": first}
+
+
+def test_promotion_whose_write_got_no_answer_in_time_is_not_called_undone(faulty, cli, proxy, world):
+    first = released(cli, world, 0.80)
+    validated(cli, world, 0.82)
+    proxy.when("POST", "registered-models/alias", '"champion"').silence()
+    done = promote(faulty, world, *limited())
+    assert done.exit_code == 3, done.text
+    assert done.seconds < 3 * TIMEOUT + START_UP
+    assert world.champion == first
+    run = world.log("promotion")[-1]
+    assert run.data.tags["gate.state"] == "open", "the write may still land"
+    assert world.tags["gate.open_move"] == run.info.run_id
 
 
 @pytest.mark.parametrize("fault", ["gateway", "lost"])
@@ -301,7 +324,7 @@ def test_dropping_the_challenger_may_be_forbidden(faulty, cli, proxy, world):
     FAULTS["403"](proxy.when("DELETE", "registered-models/alias"))
     done = promote(faulty, world)
     assert done.exit_code == 0, done.text
-    assert "::warning" in done.stdout
+    assert done.annotations("warning")
     assert (world.champion, world.aliases["challenger"]) == (second, second)
     assert world.last("promotion")["gate.state"] == "done"
 

@@ -48,7 +48,7 @@ def test_from_the_first_release_to_a_refused_one(release, world):
     assert (worse.outputs["version"], worse.outputs["champion-version"]) == ("3", "2")
     assert worse.outputs["run-id"]
     assert worse.outputs.get("changed", "") != "true"
-    assert "::error" in worse.stdout
+    assert worse.annotations("error")
     assert world.aliases == {"champion": "2", "previous-champion": "1", "challenger": "3"}
 
 
@@ -94,7 +94,8 @@ def test_first_release_without_a_threshold_is_bad_input(release, world):
     done = release(0.90)
     assert done.exit_code == 2, done.text
     assert "threshold" in done.stdout + done.stderr
-    assert "champion" not in world.aliases
+    assert not done.outputs["run-id"], "and that is known before the training"
+    assert world.snapshot() == {"model": None}
 
 
 def test_bad_policy_is_said_before_hours_of_training(release, world, tmp_path):
@@ -121,7 +122,7 @@ def test_the_trained_number_is_the_one_that_is_promoted_though_the_alias_moves(r
 
 
 def world_has_challenger(world):
-    return "challenger" in world.aliases
+    return "challenger" in world.snapshot().get("aliases", {})
 
 
 def test_version_and_command_exclude_each_other(release, world):

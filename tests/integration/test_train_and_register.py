@@ -472,7 +472,7 @@ def test_existing_model_of_an_odd_name_is_a_warning(training, mlflow_client):
     mlflow_client.create_registered_model(name)
     done = training(*GOOD, model_name=name)
     assert done.exit_code == 0, done.text
-    assert "::warning" in done.stdout
+    assert done.annotations("warning")
     assert done.outputs["version"] == "1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -88,7 +89,7 @@ def test_worse_challenger_fails_and_the_champion_stays(cli, world, champion):
     done = validate(cli, world)
     assert (done.exit_code, done.outputs["verdict"]) == (1, "failed")
     assert world.champion == champion
-    assert "::error" in done.stdout, "a failure is an annotation"
+    assert done.annotations("error"), "a failure is an annotation"
 
 
 def test_margin_is_the_users(cli, world, champion):
@@ -395,6 +396,29 @@ def test_unset_or_local_registry_is_bad_input_not_a_silent_local_store(cli, uri,
     assert "MLFLOW_TRACKING_URI" in done.text
     assert not list(tmp_path.rglob("mlruns"))
     assert not list(tmp_path.rglob("*.db"))
+
+
+def test_registry_may_be_another_server_than_the_one_that_tracks(cli, world, proxy, champion):
+    world.version(0.82)
+    done = validate(cli, world, MLFLOW_REGISTRY_URI=proxy.uri)
+    assert done.exit_code == 0, done.text
+    assert proxy.seen("GET", "registered-models/get")
+    assert not proxy.seen(path="/mlflow/runs/")
+    local = validate(cli, world, MLFLOW_REGISTRY_URI="sqlite:///registry.db")
+    assert local.exit_code == 2
+    assert "MLFLOW_REGISTRY_URI" in local.text
+
+
+def test_credentials_reach_the_server_and_nobody_else(cli, world, proxy, champion):
+    world.version(0.82)
+    uri = proxy.uri.replace("http://", "http://ada:hunter2@")
+    assert validate(cli.at(uri), world).exit_code == 0
+    env = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "hunter2"}
+    done = validate(cli.at(proxy.uri), world, **env)
+    assert done.exit_code == 0
+    assert "hunter2" not in done.text + str(world.snapshot())
+    basic = base64.b64encode(b"ada:hunter2").decode()
+    assert {request.headers.get("Authorization") for request in proxy.requests} == {f"Basic {basic}"}
 
 
 def test_pull_request_verdict_never_promotes(cli, world, champion):

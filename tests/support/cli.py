@@ -42,6 +42,11 @@ class Result:
         """All that a person could read."""
         return "\n".join((self.stdout, self.stderr, self.summary))
 
+    def annotations(self, level: str) -> list[str]:
+        """The workflow commands of a level. The runner reads them in both streams."""
+        lines = (self.stdout + "\n" + self.stderr).splitlines()
+        return [line for line in lines if line.startswith(f"::{level} ")]
+
     def json(self) -> Any:
         """stdout as one JSON document."""
         return json.loads(self.stdout)
