@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 
 from champion_gate import evidence, lineage, verdict
 from champion_gate.decision import Decision, decide, something_decides
-from champion_gate.errors import BadInput, OutsideWorldFailed
+from champion_gate.errors import BadInput, GateError, OutsideWorldFailed
 from champion_gate.github import Context, annotate, log
 from champion_gate.policy import Policy
 from champion_gate.registry import Model, Registry, Version
@@ -148,15 +148,25 @@ def validate(
         },
     )
     try:
-        document = _document(model, version, champion, champion_alias, policy, decision, job, gate_run_id)
-        outcome_tags = {verdict.tag_name(champion_alias): document.canonical(), "gate.outcome": decision.outcome.value}
-        registry.set_version_tags(model.name, version.number, outcome_tags)
         logged = {f"{who}.{metric}": v for who, v in (("challenger", value), ("champion", champion_value))}
         release_log.close(gate_run_id, lineage.DONE, {key: v for key, v in logged.items() if v is not None})
+        document = _document(model, version, champion, champion_alias, policy, decision, job, gate_run_id)
+        # The verdict is the last write: whatever fails before it, there is none.
+        outcome_tags = {"gate.outcome": decision.outcome.value, verdict.tag_name(champion_alias): document.canonical()}
+        registry.set_version_tags(model.name, version.number, outcome_tags)
     except BaseException:
-        release_log.close(gate_run_id, lineage.UNDONE)
+        _give_up(release_log, gate_run_id)
         raise
     return Judged(model, version, champion, policy, decision, value, champion_value, gate_run_id, job, champion_alias)
+
+
+def _give_up(release_log: ReleaseLog, gate_run_id: str) -> None:
+    """Say in the log that this gate came to no verdict, if the registry still takes it."""
+    release_log.registry.timeout = min(release_log.registry.timeout, 3.0)  # it has failed just now
+    try:
+        release_log.close(gate_run_id, lineage.UNDONE)
+    except GateError as error:
+        log(f"The gate's run {gate_run_id} could not be closed: {error}")
 
 
 def _document(
