@@ -8,9 +8,8 @@ import promote_alias
 import train_and_register
 import validate_model
 from champion_gate import conventions
-from champion_gate.cli import NUMBER, Result, command, option, run
+from champion_gate.cli import Result, command, option, run
 from champion_gate.errors import BadInput
-from champion_gate.policy import DEFAULT_MAX_REGRESSION
 
 OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUTS + promote_alias.OUTPUTS))
 
@@ -18,15 +17,8 @@ OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUT
 @command("release", OUTPUTS)
 @train_and_register.training_options
 @option("--version", help="Number of the version to release, when nothing is trained. Default: the alias.")
-@option("--threshold", "--threshold-ndcg", type=NUMBER, help="Least value that passes. A first release needs it.")
-@option(
-    "--max-regression",
-    type=NUMBER,
-    default=DEFAULT_MAX_REGRESSION,
-    help="Share of the champion's value that may be lost: 0.02 passes from 98 % of it on.",
-)
+@validate_model.policy_options
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias to compare with, and to move.")
-@option("--allow-different-data", is_flag=True, help="Compare though the runs do not name the same evaluation data.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<champion-alias>.")
 @option("--approved-by", help="Who approved it, for the version's tag. Default: who runs the job.")
 @option("--promote/--no-promote", default=True, help="Promote when the verdict is a pass.")

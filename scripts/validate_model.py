@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from champion_gate import conventions
@@ -16,21 +17,41 @@ if TYPE_CHECKING:
 OUTPUTS = ("verdict", "version", "champion-version", "metric", "champion-metric", "reason", "gate-run-id")
 
 
+def policy_options(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The options that say what a challenger must show, which the whole release has too."""
+    for add in reversed(
+        (
+            option(
+                "--threshold",
+                "--threshold-ndcg",
+                type=NUMBER,
+                help="Least value that passes. A first release needs it.",
+            ),
+            option(
+                "--max-regression",
+                type=NUMBER,
+                default=DEFAULT_MAX_REGRESSION,
+                help="Share of the champion's value that may be lost: 0.02 passes from 98 % of it on.",
+            ),
+            option(
+                "--allow-different-data",
+                is_flag=True,
+                help="Compare though the runs do not name the same evaluation data.",
+            ),
+        )
+    ):
+        function = add(function)
+    return function
+
+
 @command("validate-model", OUTPUTS)
 @option("--model-name", help="Registered model. Required, unless model-uri is given.")
 @option("--alias", help="Alias of the version to judge.  [default: challenger]", show_default=False)
 @option("--version", help="Number of the version to judge, instead of an alias.")
 @option("--model-uri", help="The version as models:/<name>@<alias> or models:/<name>/<version>.")
 @option("--metric", default=conventions.DEFAULT_METRIC, help="Run metric to judge; val_ndcg@10 means val_ndcg_at_10.")
-@option("--threshold", "--threshold-ndcg", type=NUMBER, help="Least value that passes. A first release needs it.")
-@option(
-    "--max-regression",
-    type=NUMBER,
-    default=DEFAULT_MAX_REGRESSION,
-    help="Share of the champion's value that may be lost: 0.02 passes from 98 % of it on.",
-)
+@policy_options
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias of the version to compare with.")
-@option("--allow-different-data", is_flag=True, help="Compare though the runs do not name the same evaluation data.")
 @option("--team", help="Team that the release log stands under. Default: the model's tag, or its run's.")
 def main(**given: Any) -> Result:
     """Judge a version against thresholds and the champion, and write the verdict.
