@@ -9,7 +9,7 @@ from champion_gate.cli import Result, command, option, run
 from champion_gate.errors import BadInput
 
 if TYPE_CHECKING:
-    from champion_gate.moves import Moved
+    from champion_gate.move_writes import Moved
 
 OUTPUTS = ("version", "previous-version", "changed", "release-run-id")
 

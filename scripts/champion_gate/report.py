@@ -14,7 +14,7 @@ from champion_gate.decision import Outcome
 from champion_gate.errors import GateError
 from champion_gate.gate import Judged
 from champion_gate.lineage import Entry
-from champion_gate.moves import Moved
+from champion_gate.move_writes import Moved
 from champion_gate.text import markdown, one_line
 from champion_gate.training import Trained
 
