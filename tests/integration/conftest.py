@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.cli import Cli, ForkServer
 from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.names import unique_model_name
 from tests.support.registry_world import World
 from tests.support.server import Server
+from tests.support.steps import released, validated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +41,25 @@ def cli(mlflow_server: Server, tmp_path: Path, forks: ForkServer | None) -> Cli:
 def world(mlflow_client: MlflowClient, model_name: str) -> World:
     """A model of this test's own, not made yet."""
     return World(mlflow_client, model_name)
+
+
+@pytest.fixture(scope="session")
+def settled(mlflow_server, mlflow_client, forks, tmp_path_factory) -> tuple[World, dict[str, Any]]:
+    """A model with versions 1 and 2 released and 3 that may be promoted, and all that is known of it. Made once."""
+    world = World(mlflow_client, unique_model_name())
+    cli = Cli(mlflow_server.uri, tmp_path_factory.mktemp("settled"), forks)
+    for ndcg in (0.80, 0.82):
+        released(cli, world, ndcg)
+    validated(cli, world, 0.84)
+    return world, world.snapshot()
+
+
+@pytest.fixture
+def untouched(settled: tuple[World, dict[str, Any]]) -> Iterator[World]:
+    """`settled` for tests of what changes nothing, and the proof that nothing changed."""
+    world, as_it_was = settled
+    yield world
+    assert world.snapshot() == as_it_was
 
 
 @pytest.fixture

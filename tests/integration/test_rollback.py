@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.steps import history, promote, released, rollback, validated
+from tests.support.steps import promote, released, rollback, validated
 
 
 def test_champion_goes_back_and_the_bad_version_is_marked(cli, world):
@@ -93,14 +93,9 @@ def test_to_version_goes_back_several_steps(cli, world):
     assert world.aliases == {"champion": first, "rolled-back": third}
 
 
-def test_to_version_that_never_was_champion_is_refused(cli, world):
-    released(cli, world, 0.80)
-    released(cli, world, 0.82)
-    never = world.version(0.10, alias=None)
-    before = world.snapshot()
-    done = rollback(cli, world, "--to-version", never)
+def test_to_version_that_never_was_champion_is_refused(cli, untouched):
+    done = rollback(cli, untouched, "--to-version", 3)
     assert done.exit_code == 1, done.text
-    assert world.snapshot() == before
 
 
 def test_to_version_that_was_taken_back_is_refused(cli, world):
@@ -114,24 +109,14 @@ def test_to_version_that_was_taken_back_is_refused(cli, world):
     assert world.snapshot() == before
 
 
-def test_to_version_that_is_champion_is_nothing_to_go_back_to(cli, world):
-    released(cli, world, 0.80)
-    number = released(cli, world, 0.82)
-    before = world.snapshot()
-    assert rollback(cli, world, "--to-version", number).exit_code == 2
-    assert world.snapshot() == before
+def test_to_version_that_is_champion_is_nothing_to_go_back_to(cli, untouched):
+    assert rollback(cli, untouched, "--to-version", 2).exit_code == 2
 
 
-def test_from_version_guards_against_taking_back_the_wrong_one(cli, world):
-    good = released(cli, world, 0.80)
-    bad = released(cli, world, 0.82)
-    before = world.snapshot()
-    done = rollback(cli, world, "--from-version", good)
+def test_from_version_guards_against_taking_back_the_wrong_one(cli, untouched):
+    done = rollback(cli, untouched, "--from-version", 1)
     assert done.exit_code == 1, done.text
-    assert bad in done.text
-    assert world.snapshot() == before
-    assert rollback(cli, world, "--from-version", bad).exit_code == 0
-    assert world.champion == good
+    assert "version 2" in done.text
 
 
 def test_the_same_workflow_run_again_changes_nothing(cli, world):
@@ -154,25 +139,18 @@ def test_outside_github_two_rollbacks_are_two(cli, world):
     assert len(world.log("rollback")) == 2
 
 
-def test_reason_is_required(cli, world):
-    released(cli, world, 0.80)
-    released(cli, world, 0.82)
-    before = world.snapshot()
+def test_reason_is_required(cli, untouched):
     for arguments in ((), ("--reason", ""), ("--reason", "   ")):
-        done = cli("rollback", "--model-name", world.name, *arguments)
+        done = cli("rollback", "--model-name", untouched.name, *arguments)
         assert done.exit_code == 2, done.text
         assert "reason" in done.text
-    assert world.snapshot() == before
 
 
-def test_dry_run_changes_nothing(cli, world):
-    good, bad = released(cli, world, 0.80), released(cli, world, 0.82)
-    before = world.snapshot()
-    done = rollback(cli, world, "--dry-run")
+def test_dry_run_changes_nothing(cli, untouched):
+    done = rollback(cli, untouched, "--dry-run", "--from-version", 2)
     assert done.exit_code == 0, done.text
-    assert (done.outputs["version"], done.outputs["rolled-back-version"]) == (good, bad)
+    assert (done.outputs["version"], done.outputs["rolled-back-version"]) == ("1", "2")
     assert done.outputs["changed"] == "false"
-    assert world.snapshot() == before
 
 
 def test_another_champion_alias_has_marks_of_its_own(cli, world):
@@ -211,15 +189,15 @@ def test_champion_alias_deleted_though_released_is_exit_3(cli, world):
     assert world.snapshot() == before
 
 
-def test_target_that_was_deleted_is_not_gone_back_to(cli, world):
-    first, second, _ = (released(cli, world, ndcg) for ndcg in (0.80, 0.82, 0.84))
+def test_target_that_was_deleted_is_passed_over(cli, world):
+    first, second, third = (released(cli, world, ndcg) for ndcg in (0.80, 0.82, 0.84))
     world.client.delete_model_version(world.name, second)
     before = world.snapshot()
-    done = rollback(cli, world)
-    assert done.exit_code == 2, done.text
-    assert second in done.text
+    assert rollback(cli, world, "--to-version", second).exit_code == 2, "asked for by number, it is missed"
     assert world.snapshot() == before
-    assert rollback(cli, world, "--to-version", first).exit_code == 0
+    done = rollback(cli, world)
+    assert (done.exit_code, done.outputs["version"]) == (0, first), done.text
+    assert (world.champion, world.aliases["rolled-back"]) == (first, third)
 
 
 def test_nothing_was_ever_champion(cli, world):
@@ -233,15 +211,7 @@ def test_nothing_was_ever_champion(cli, world):
 @pytest.mark.parametrize(
     ("option", "value"), [("to-version", "v1"), ("from-version", "0"), ("champion-alias", "latest")]
 )
-def test_wrong_input_is_named_as_the_workflow_spells_it(cli, world, option, value):
-    world.version(0.80, alias="champion")
-    done = rollback(cli, world, f"--{option}", value)
+def test_wrong_input_is_named_as_the_workflow_spells_it(cli, untouched, option, value):
+    done = rollback(cli, untouched, f"--{option}", value)
     assert done.exit_code == 2
     assert option in done.text
-
-
-def test_the_history_tells_it_all(cli, world):
-    good, bad = released(cli, world, 0.80), released(cli, world, 0.82)
-    rollback(cli, world, reason="clicks fell")
-    newest = history(cli, world).json()[0]
-    assert (newest["kind"], newest["from"], newest["to"], newest["reason"]) == ("rollback", bad, good, "clicks fell")

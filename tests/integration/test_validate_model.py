@@ -331,18 +331,18 @@ def test_missing_model_says_what_was_looked_for_where_and_what_exists(cli, world
     assert world.snapshot() == before
 
 
-def test_missing_alias_lists_the_aliases(cli, world, champion):
-    done = validate(cli, world, "--alias", "contender")
+def test_missing_alias_lists_the_aliases(cli, untouched):
+    done = validate(cli, untouched, "--alias", "contender")
     assert done.exit_code == 2
-    assert "contender" in done.text
-    assert "champion" in done.text
+    for alias in ("contender", "challenger", "previous-champion"):
+        assert alias in done.text
 
 
-def test_missing_version_lists_the_versions(cli, world, champion):
-    done = validate(cli, world, "--version", 77)
+def test_missing_version_lists_the_versions(cli, untouched):
+    done = validate(cli, untouched, "--version", 77)
     assert done.exit_code == 2
     assert "77" in done.text
-    assert f"{champion}" in done.text
+    assert "1, 2, 3" in done.text
 
 
 def test_alias_onto_a_deleted_version_is_never_a_pass(cli, world, champion, mlflow_client):
@@ -368,11 +368,10 @@ def test_alias_onto_a_deleted_version_is_never_a_pass(cli, world, champion, mlfl
         (("--registry-timeout", "0"), "registry-timeout"),
     ],
 )
-def test_wrong_input_is_named_as_the_workflow_spells_it(cli, world, champion, arguments, named):
-    done = validate(cli, world, *arguments)
+def test_wrong_input_is_named_as_the_workflow_spells_it(cli, untouched, arguments, named):
+    done = validate(cli, untouched, *arguments)
     assert done.exit_code == 2
     assert named in done.text
-    assert world.log_experiment is None, "nothing was done"
 
 
 def test_empty_required_input_is_named(cli):
