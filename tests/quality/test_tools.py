@@ -151,7 +151,7 @@ def pins(lock: str) -> dict[str, set[str]]:
 
 def test_no_file_names_a_package_host_or_a_place_on_somebodys_machine():
     # Put together here, so that this file does not hold what it looks for.
-    hosts = [("pypi", "org"), ("pythonhosted", "org"), ("golang", "org"), ("npmjs", "org"), ("npmjs", "com")]
+    hosts = [("pypi", "org"), ("python" + "hosted", "org"), ("golang", "org"), ("npmjs", "org"), ("npmjs", "com")]
     folders = [("work",), ("root",), ("tmp", "dev"), ("tmp", "full"), ("tmp", "gobin"), ("opt", "wheels"), ("Users",)]
     patterns = [r"\b" + r"\.".join(host) + r"\b" for host in hosts]
     patterns += [r"(?<![\w.})-])/" + "/".join(folder) + "/" for folder in folders]
