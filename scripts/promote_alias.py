@@ -52,20 +52,25 @@ def move(model_name: str, number: str, given: dict[str, Any]) -> Moved:
     )
 
 
-def three_aliases(from_alias: str, to_alias: str, previous_alias: str | None) -> tuple[str, str, str]:
+def three_aliases(
+    from_alias: str, to_alias: str, previous_alias: str | None, inputs: tuple[str, str] = ("from-alias", "to-alias")
+) -> tuple[str, str, str]:
     """The aliases of a promotion, each another: from, to, and the one for the champion until now.
+
+    `inputs` are the names of the first two as the workflow spells them.
 
     Raises:
         BadInput: one is no alias, or two are the same.
     """
     aliases = (
-        conventions.alias_name(from_alias, "the challenger's alias"),
-        conventions.alias_name(to_alias, "the champion's alias"),
+        conventions.alias_name(from_alias, inputs[0]),
+        conventions.alias_name(to_alias, inputs[1]),
         conventions.alias_name(previous_alias or conventions.previous_alias(to_alias), "previous-alias"),
     )
     if len(set(aliases)) < 3:
         raise BadInput(
-            f"challenger '{aliases[0]}', champion '{aliases[1]}' and previous '{aliases[2]}' are not three aliases.",
+            f"{inputs[0]} '{aliases[0]}', {inputs[1]} '{aliases[1]}' and previous-alias '{aliases[2]}' are not three "
+            "aliases.",
             "Each names another version: training must not move what serving loads.",
             "Give each its own name.",
         )

@@ -34,7 +34,9 @@ def main(**given: Any) -> Result:
     results: list[Result] = []
     model_name = conventions.readable_model_name(given["model_name"])
     from_alias = conventions.CHALLENGER if given["alias"] == conventions.NO_ALIAS else given["alias"]
-    promote_alias.three_aliases(from_alias, given["champion_alias"], given["previous_alias"])
+    promote_alias.three_aliases(
+        from_alias, given["champion_alias"], given["previous_alias"], ("alias", "champion-alias")
+    )
     policy = validate_model.policy_of(given)
     if given["command"] or given["argv"]:
         if given["version"]:
