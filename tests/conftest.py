@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.support.server import mlflow_server as running_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+# A shell without job control starts what it puts in the background with SIGINT ignored, and children inherit that: the
+# tests that press Ctrl-C would wait for ever. A handler in this process becomes the default in theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
