@@ -198,7 +198,9 @@ class Registry:
 
     def model_names(self, limit: int = 20) -> list[str]:
         """Names of registered models, for a message."""
-        answer = self._look_up("the models", lambda: self._client.search_registered_models(max_results=limit))
+        # The client hides prompts by a condition that matches nothing on a 2.x server, unless one names that key.
+        shown = "name != 'mlflow.prompt.is_prompt'"
+        answer = self._look_up("the models", lambda: self._client.search_registered_models(shown, limit))
         return [model.name for model in answer]
 
     def find_version(self, name: str, number: str) -> Version | None:
