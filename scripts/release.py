@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import promote_alias
@@ -31,6 +32,7 @@ def main(**given: Any) -> Result:
     from champion_gate import gate, github
     from champion_gate.registry import Registry
 
+    caller = dict(os.environ)
     results: list[Result] = []
     model_name = conventions.readable_model_name(given["model_name"])
     from_alias = conventions.CHALLENGER if given["alias"] == conventions.NO_ALIAS else given["alias"]
@@ -47,7 +49,7 @@ def main(**given: Any) -> Result:
             )
         # Before hours of training, not after them.
         gate.decidable(Registry.connect(given["registry_timeout"]), model_name, policy, given["champion_alias"])
-        trained = train_and_register.train(given["argv"], given)
+        trained = train_and_register.train(given["argv"], given, caller)
         number = trained.version
         results.append(train_and_register.result_of(trained))
         # Known from here on, whatever the gate will say.

@@ -59,12 +59,14 @@ def main(**given: Any) -> Result:
     tracking URI in its environment. Exit codes: 0 registered, 2 bad input or no model logged, 3 the registry did
     not answer, 5 the training command failed, 130/143 cancelled.
     """
-    return result_of(train(given["argv"], given))
+    return result_of(train(given["argv"], given, dict(os.environ)))
 
 
-def train(argv: Sequence[str], given: dict[str, Any]) -> Trained:
-    """Train with the options of this command."""
-    caller = dict(os.environ)  # before MLflow's settings for this process are added
+def train(argv: Sequence[str], given: dict[str, Any], caller: dict[str, str]) -> Trained:
+    """Train with the options of this command.
+
+    `caller` is the environment from before `Registry.connect`, which adds settings that are for this process only.
+    """
     from champion_gate import github, training, training_command
     from champion_gate.errors import BadInput
     from champion_gate.registry import Registry

@@ -71,6 +71,19 @@ def test_a_release_that_cannot_be_judged_is_not_trained_first(release, world, ml
     assert experiment is None or not mlflow_client.search_runs([experiment.experiment_id])
 
 
+@pytest.mark.parametrize("command", ["train-and-register", "release"])
+def test_the_training_command_gets_the_callers_settings_of_mlflow_and_not_ours(cli, world, tmp_path, command):
+    names = ("--experiment-name", world.experiment, "--model-name", world.name, "--data-version", "2026-11-01")
+    seen = tmp_path / "seen"
+    threshold = ("--threshold", "0.5") if command == "release" else ()
+    done = cli(command, *names, *threshold, "--command", f"env > '{seen}'; exit 7", MLFLOW_HTTP_REQUEST_TIMEOUT="77")
+    assert done.exit_code == 5, done.text
+    mlflow = dict(line.split("=", 1) for line in seen.read_text().splitlines() if line.startswith("MLFLOW_"))
+    assert mlflow["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+    ours = {"MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"}
+    assert set(mlflow) == ours | {"MLFLOW_HTTP_REQUEST_TIMEOUT"}
+
+
 def test_a_deleted_version_further_back_does_not_stop_a_rollback(cli, world, mlflow_client):
     for ndcg in (0.7, 0.8, 0.9):
         released(cli, world, ndcg)
