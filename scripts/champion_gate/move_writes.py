@@ -30,7 +30,6 @@ class Moved:
     alias: str
     from_version: str | None
     to_version: str
-    previous: str | None
     changed: bool
     run_id: str
     reason: str
@@ -46,7 +45,6 @@ class Plan:
     alias: str
     from_version: str | None
     to_version: str
-    previous: str | None
     before: Mapping[str, str | None]
     after: Mapping[str, str | None]
     drop: Mapping[str, str]
@@ -102,7 +100,11 @@ def carry_out(
         job,
         from_version=plan.from_version,
         to_version=plan.to_version,
-        tags={"gate.previous": plan.previous or NONE, "gate.fence": str(fence), **plan.run_tags},
+        tags={
+            "gate.previous": plan.before.get(plan.run_tags["gate.previous_alias"]) or NONE,
+            "gate.fence": str(fence),
+            **plan.run_tags,
+        },
     )
     touched = False
     try:
@@ -230,7 +232,6 @@ def _moved(model: Model, plan: Plan, run_id: str, reason: str, *, changed: bool,
         plan.alias,
         plan.from_version,
         plan.to_version,
-        plan.previous,
         changed,
         run_id,
         reason,

@@ -50,7 +50,7 @@ def promote(
         run_id = next((e.run_id for e in reversed(lineage.finished(entries, to_alias)) if e.to_version == number), "")
         previous = model.aliases.get(previous_alias)
         reason = f"Version {number} is '{to_alias}' already."
-        return Moved(model.name, "promotion", to_alias, previous, number, previous, False, run_id, reason, dry_run)
+        return Moved(model.name, "promotion", to_alias, previous, number, False, run_id, reason, dry_run)
     _not_on_hold(model)
     version = registry.version(model.name, number)
     champion_version = champion_of(registry, model, to_alias, release_log)
@@ -63,7 +63,6 @@ def promote(
         to_alias,
         champion,
         number,
-        model.aliases.get(previous_alias),
         before={previous_alias: model.aliases.get(previous_alias), to_alias: champion},
         after={previous_alias: champion, to_alias: number} if champion else {to_alias: number},
         drop={from_alias: number},
@@ -145,7 +144,6 @@ def rollback(
         champion_alias,
         champion,
         target,
-        model.aliases.get(previous_alias),
         before={alias: model.aliases.get(alias) for alias in after},
         after=after,
         drop={},
@@ -239,7 +237,6 @@ def _moved_before(model: Model, entry: Entry, reason: str, dry_run: bool) -> Mov
         entry.alias,
         entry.from_version,
         to_version,
-        entry.previous,
         False,
         entry.run_id,
         reason,

@@ -98,11 +98,9 @@ def train(
 
     run = _trained_run(registry, experiment, request, _run_tags(request, team, job), command)
 
-    version = _registered(registry, model_name, run, request, team, job, metric)
+    version, value = _registered(registry, model_name, run, request, team, job, metric)
     if alias != conventions.NO_ALIAS:
         registry.set_alias(model_name, alias, version.number)
-    measured = registry.find_run(version.run_id) if version.run_id and version.run_id != run.id else run
-    value = (measured or run).metrics.get(metric, run.metrics.get(metric))
     return Trained(run.id, model_name, version.number, metric, value, "" if alias == conventions.NO_ALIAS else alias)
 
 
@@ -230,8 +228,8 @@ def _failure(ended: Ended, run: Run, experiment: Experiment, timeout: float | No
 
 def _registered(
     registry: Registry, model_name: str, run: Run, request: Request, team: str, job: Context, metric: str
-) -> Version:
-    """The version that the script registered itself, or a new one of what it logged; with its tags."""
+) -> tuple[Version, float | None]:
+    """The version that the script registered itself, or a new one of what it logged, tagged; and its metric."""
     runs = [run, *_descendants(registry, run)]
     own = [v for r in runs for v in _versions_of(registry, model_name, r)]
     if len(own) > 1 and request.logged_model:
@@ -263,12 +261,12 @@ def _registered(
         log(f"The command registered version {own[0].number} itself.")
         _team_tag(registry, model_name, team)
         registry.set_version_tags(model_name, own[0].number, tags)
-        return own[0]
+        return own[0], value
     registry.create_model(model_name, {"team": team}, "")
     _team_tag(registry, model_name, team)
     version = registry.create_version(model_name, chosen, tags, request.description, uuid.uuid4().hex)
     log(f"Registered version {version.number} of {model_name} from {chosen.source}.")
-    return version
+    return version, value
 
 
 def _team_tag(registry: Registry, model_name: str, team: str) -> None:
