@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from launcher.package_sources import PackageSources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
 # The oldest uv on PATH that is good enough: it knows every flag and variable used here.
@@ -49,20 +50,22 @@ class _Cancelled(BaseException):
         self.signum = signum
 
 
-class _CannotInstall(Exception):
+class CannotInstall(Exception):
     """Something is missing or failed; says what to do about it."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, said: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.said = said
+        """The last lines of the installer that failed, without credentials."""
 
 
 def make_environment(root: str, name: str, lock: str) -> None:
     """Makes the environment `root/name` of a requirements file, or ends the process with what went wrong."""
     try:
-        with _cancellable(), _exclusive(Path(root)) as guard:
-            _Maker(Path(root), guard).environment(name, Path(lock))
-    except _CannotInstall as error:
+        with _cancellable(), exclusive(Path(root)) as guard:
+            Maker(Path(root), guard).environment(name, Path(lock))
+    except CannotInstall as error:
         _end(error.code, str(error))
     except OSError as error:
         _end(3, CANNOT_WRITE.format(root=root, error=error))
@@ -70,35 +73,37 @@ def make_environment(root: str, name: str, lock: str) -> None:
         sys.exit(128 + cancelled.signum)
 
 
-class _Maker:
-    """Makes what is missing below `root`, while it holds the lock `guard`."""
+class Maker:
+    """Makes what is missing below `root`, while it holds the lock `guard`.
 
-    def __init__(self, root: Path, guard: int) -> None:
+    `umask` is that of the files it makes, as `subprocess.Popen` takes it: -1 is the caller's own.
+    """
+
+    def __init__(self, root: Path, guard: int, umask: int = -1) -> None:
         self.root = root
         self.guard = guard
+        self.umask = umask
         self.sources = PackageSources.of(os.environ)
 
     def environment(self, name: str, lock: Path) -> None:
         """The environment of a lock, complete."""
 
         def build(folder: Path) -> None:
-            started = time.monotonic()
-            _say(f"installing {lock.parent.name}/{lock.name} (first use of this lock here) ...")
-            uv, version = self.uv()
+            started, what = time.monotonic(), f"{lock.parent.name}/{lock.name}"
+            _say(f"installing {what} (first use of this lock here) ...")
             # Entry points made relocatable survive the rename to the final name.
-            self.run(
-                uv, version, "venv", "--no-project", "--relocatable", "--python", sys.executable, folder, what=lock
-            )
+            self.run("venv", "--no-project", "--relocatable", "--python", sys.executable, folder, what=what)
             options = ["--no-index"] if self.sources.no_index else []
             python = folder / "bin" / "python"
             # Wheels only: building a package would run code that no hash in the lock speaks for.
             options += ["--python", str(python), "--require-hashes", "--only-binary", ":all:"]
-            self.run(uv, version, "pip", "sync", *options, lock, what=lock)
+            self.run("pip", "sync", *options, lock, what=what)
             packages = len(list(folder.glob("lib/python*/site-packages/*.dist-info")))
             _say(f"{packages} packages, {time.monotonic() - started:.1f} s")
 
         self.complete(name, Path("bin", "python"), build)
 
+    @functools.cached_property
     def uv(self) -> tuple[Path, tuple[int, ...]]:
         """A uv that is recent enough, and its version: the one on PATH, else the pinned one."""
         on_path = shutil.which("uv")
@@ -136,14 +141,19 @@ class _Maker:
         command += ["--target", folder, "--requirement", UV_LOCK]
         self.call(command, self.sources.for_pip(os.environ), what="uv")
 
-    def run(self, uv: Path, version: tuple[int, ...], *arguments: str | Path, what: Path) -> None:
-        """Runs uv so that only what `sources` hands on of the caller's settings counts."""
+    def run(self, *arguments: str | Path, what: str, environment: Mapping[str, str] | None = None) -> None:
+        """Runs uv to make `what`, so that only what `sources` hands on of the caller's settings counts.
+
+        Raises:
+            CannotInstall: there is no uv, or it failed.
+        """
+        uv, version = self.uv
         # The flag was renamed in 0.11; without it a company's own certificate authority is not trusted.
         certificates = "--system-certs" if version >= (0, 11) else "--native-tls"
         command = [uv, *arguments, "--no-config", certificates]
-        self.call(command, self.sources.for_uv(os.environ), what=f"{what.parent.name}/{what.name}")
+        self.call(command, environment or self.sources.for_uv(os.environ), what=what)
 
-    def call(self, command: Sequence[str | Path], environment: dict[str, str], what: str) -> None:
+    def call(self, command: Sequence[str | Path], environment: Mapping[str, str], what: str) -> None:
         """Runs an installer and turns its failure into an error."""
         # It inherits the lock: if this process is killed and the installer is not, the next one waits for its end.
         with subprocess.Popen(
@@ -154,6 +164,7 @@ class _Maker:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             pass_fds=(self.guard,),
+            umask=self.umask,
             text=True,
             errors="replace",
         ) as process:
@@ -165,9 +176,8 @@ class _Maker:
         if process.returncode:
             tail = "\n".join("  " + line for line in self.sources.redact(output).strip().splitlines()[-15:])
             program = Path(command[0]).name
-            raise _CannotInstall(
-                FAILED_INSTALL.format(what=what, program=program, code=process.returncode, tail=tail), 3
-            )
+            message = FAILED_INSTALL.format(what=what, program=program, code=process.returncode, tail=tail)
+            raise CannotInstall(message, 3, tail)
 
     def complete(self, name: str, entry: Path, build: Callable[[Path], None]) -> None:
         """Makes `root/name` by `build`; the folder has that name only once it is whole."""
@@ -194,7 +204,7 @@ def _pip() -> list[str | Path]:
         probe = subprocess.run([sys.executable, "-I", "-m", "pip", "--version"], capture_output=True, check=False)
         if probe.returncode:
             oldest = ".".join(map(str, OLDEST_UV))
-            raise _CannotInstall(MISSING_PIP.format(oldest=oldest, python=sys.executable), 2) from None
+            raise CannotInstall(MISSING_PIP.format(oldest=oldest, python=sys.executable), 2) from None
         return ["-m", "pip"]
     # Distributions keep the wheel in a folder of their own, and say where.
     folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), Path(ensurepip.__file__).parent / "_bundled"]
@@ -205,7 +215,7 @@ def _pip() -> list[str | Path]:
 
 
 @contextmanager
-def _exclusive(root: Path) -> Iterator[int]:
+def exclusive(root: Path) -> Iterator[int]:
     """Holds the lock of a cache folder; the system releases it however the process ends."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     guard = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)

@@ -56,6 +56,9 @@ class PackageSources:
     proxy: str = ""
     timeout: str = ""
     uv_cache: str = ""
+    python_downloads: str = ""
+    python_mirror: str = ""
+    python_folder: str = ""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> PackageSources:
@@ -84,6 +87,9 @@ class PackageSources:
             proxy=pip.get("proxy", ""),
             timeout=uv.get("http-timeout") or pip.get("timeout") or pip.get("default-timeout", ""),
             uv_cache=uv.get("cache-dir", ""),
+            python_downloads=uv.get("python-downloads", ""),
+            python_mirror=uv.get("python-install-mirror", ""),
+            python_folder=environ.get("UV_PYTHON_INSTALL_DIR", ""),
         )
 
     def for_uv(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -105,6 +111,22 @@ class PackageSources:
                 "UV_CACHE_DIR": self.uv_cache,
                 "UV_PYTHON_DOWNLOADS": "never",
                 "UV_NO_PROGRESS": "1",
+            }
+        )
+
+    def for_strangers(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment for uv where somebody else chose the packages, and no hash pins them.
+
+        The first index that knows a package decides on it, as uv has it: a stranger's package of the same name on
+        another index must not win by its version. Python itself may be fetched, unless the caller forbids it.
+        """
+        return _without_empty(
+            {
+                **self.for_uv(environ),
+                "UV_INDEX_STRATEGY": self.index_strategy,
+                "UV_PYTHON_DOWNLOADS": self.python_downloads or "automatic",
+                "UV_PYTHON_INSTALL_MIRROR": self.python_mirror,
+                "UV_PYTHON_INSTALL_DIR": self.python_folder,
             }
         )
 
@@ -158,7 +180,8 @@ def _uv_settings(environ: Mapping[str, str]) -> dict[str, str]:
         "index": " ".join(filter(None, (environ.get("UV_INDEX"), environ.get("UV_EXTRA_INDEX_URL")))),
         "http-timeout": environ.get("UV_HTTP_TIMEOUT") or environ.get("UV_REQUEST_TIMEOUT"),
     }
-    for option in ("find-links", "no-index", "index-strategy", "keyring-provider", "insecure-host", "cache-dir"):
+    plain = ("find-links", "no-index", "index-strategy", "keyring-provider", "insecure-host", "cache-dir")
+    for option in (*plain, "python-downloads", "python-install-mirror"):
         variables[option] = environ.get("UV_" + option.upper().replace("-", "_"))
     settings.update({option: value for option, value in variables.items() if value})
     return settings
@@ -205,6 +228,8 @@ def _uv_file(file: Path) -> dict[str, str]:
         "keyring-provider": content.get("keyring-provider", ""),
         "insecure-host": " ".join(content.get("allow-insecure-host", [])),
         "cache-dir": content.get("cache-dir", ""),
+        "python-downloads": content.get("python-downloads", ""),
+        "python-install-mirror": content.get("python-install-mirror", ""),
     }
     return {option: value for option, value in settings.items() if value}
 
