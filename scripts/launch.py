@@ -10,15 +10,18 @@ import hashlib
 import os
 import sys
 
-# command -> the lock it runs in (requirements/<lock>.txt), and what it does
+# command -> the lock it runs in (requirements/<lock>.txt), and what it does; `scoring` only where there is data to read
 COMMANDS = {
     "train-and-register": ("registry", "train a model, register it and make it the challenger"),
-    "validate-model": ("registry", "compare a challenger with the champion and record the verdict"),
+    "validate-model": ("registry or scoring", "compare a challenger with the champion and record the verdict"),
     "promote-alias": ("registry", "make a version with a passed verdict the champion"),
     "rollback": ("registry", "take the last release back"),
     "history": ("registry", "show the release log of a model"),
-    "release": ("registry", "train, validate and promote in one go"),
+    "release": ("registry or scoring", "train, validate and promote in one go"),
 }
+
+# The inputs that name data.
+EVIDENCE = ("evaluation-data", "scores", "qrels")
 
 SCRIPTS = os.path.dirname(os.path.realpath(__file__))
 REQUIREMENTS = os.path.join(os.path.dirname(SCRIPTS), "requirements")
@@ -83,6 +86,14 @@ def environment_python(lock: str) -> str:
     return python
 
 
+def lock_of(command: str, arguments: list[str]) -> str:
+    """The lock that a command runs in: reading judged queries takes packages that nothing else needs."""
+    locks = COMMANDS[command][0].split(" or ")
+    given = [os.environ.get("CHAMPION_GATE_" + name.upper().replace("-", "_"), "").strip() for name in EVIDENCE]
+    given += [argument for argument in arguments if argument.partition("=")[0] in {f"--{name}" for name in EVIDENCE}]
+    return locks[-1] if any(given) else locks[0]
+
+
 def fail(message: str) -> None:
     """Ends the process over a mistake in how it was called."""
     print(f"champion-gate: error: {message}", file=sys.stderr)
@@ -96,7 +107,7 @@ def main(arguments: list[str]) -> None:
         print(usage())
         return
     if command in COMMANDS:
-        lock = COMMANDS[command][0]
+        lock = lock_of(command, rest)
         script = os.path.join(SCRIPTS, command.replace("-", "_") + ".py")
         # -E and -s: the caller's PYTHONPATH and user packages are for the caller's code, not for this.
         options = ["-E", "-s", script]

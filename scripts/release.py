@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import click
+
 import promote_alias
 import train_and_register
 import validate_model
@@ -19,6 +21,14 @@ OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUT
 @train_and_register.training_options
 @option("--version", help="Number of the version to release, when nothing is trained. Default: the alias.")
 @validate_model.policy_options
+@validate_model.evidence_options
+@option(
+    "--scoring-environment",
+    type=click.Choice(["model", "current"]),
+    default="model",
+    help="Python that runs the models: made from each model's requirements, or the one on PATH.",
+)
+@validate_model.scoring_options
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias to compare with, and to move.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<champion-alias>.")
 @option("--approved-by", help="Who approved it, for the version's tag. Default: who runs the job.")
@@ -39,7 +49,7 @@ def main(**given: Any) -> Result:
     promote_alias.three_aliases(
         from_alias, given["champion_alias"], given["previous_alias"], ("alias", "champion-alias")
     )
-    policy = validate_model.policy_of(given)
+    policy = validate_model.policy_of(model_name, given, metric_is_policy=False)
     if given["command"] or given["argv"]:
         if given["version"]:
             raise BadInput(
@@ -57,9 +67,10 @@ def main(**given: Any) -> Result:
     else:
         number = conventions.version_number(given["version"], "version") if given["version"] else ""
     alias = "" if number else conventions.alias_name(given["alias"], "alias")
-    judged = validate_model.judge(model_name, alias, number, given)
-    results.append(validate_model.result_of(judged))
-    if results[-1].exit_code == 0 and given["promote"]:
+    judged = validate_model.judge(model_name, alias, number, policy, given)
+    results.append(validate_model.result_of(judged, given))
+    passed = judged.decision.outcome.value == "passed" or judged.promotable
+    if passed and given["promote"]:
         github.write_outputs(results[-1].outputs)
         moving = {**given, "to_alias": given["champion_alias"], "from_alias": from_alias, "dry_run": False}
         results.append(promote_alias.result_of(promote_alias.move(model_name, judged.version.number, moving)))

@@ -17,6 +17,8 @@ CHALLENGER = "challenger"
 NO_ALIAS = "none"
 """What the input `alias` says to set none."""
 DEFAULT_METRIC = "val_ndcg_at_10"
+DEFAULT_MAX_REGRESSION = 0.02
+DEFAULT_CONFIDENCE = 0.95
 
 REQUIRED_RUN_TAGS = ("team", "owner", "git.commit", "data.version", "environment", "purpose")
 VERSION_TAGS = (

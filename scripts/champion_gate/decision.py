@@ -23,6 +23,7 @@ from champion_gate.text import one_line
 
 POWER = 0.80
 """The power for which the number of queries that are needed is computed."""
+_SIZES_LIMIT = 1e6  # whose square is more queries than anybody has
 CHAMPION = "champion"
 BASELINE = "baseline"
 
@@ -188,7 +189,9 @@ def decide(policy: Policy, evidence: Evidence) -> Decision:
     if not checks:
         for metric in policy.metrics:
             figures = evidence.figures.get(metric.key)
-            found = _from_runs(policy, metric, evidence) if figures is None else _paired(policy, metric, evidence, figures)
+            found = (
+                _from_runs(policy, metric, evidence) if figures is None else _paired(policy, metric, evidence, figures)
+            )
             checks += [replace(check, counts=check.counts and not metric.report_only) for check in found]
         checks += _slices(policy, evidence)
     outcomes = {check.outcome for check in checks if check.counts}
@@ -334,23 +337,27 @@ def _judged(e: Estimate) -> tuple[Outcome, str]:
         return Outcome.PASSED, f"The lower bound reaches the {asked} that is asked for."
     if e.upper < 0:
         return Outcome.FAILED, f"Even the upper bound is below the {asked} that is asked for."
-    return Outcome.INCONCLUSIVE, f"The {asked} that is asked for lies between the bounds: too noisy to tell. {_advice(e)}"
+    return (
+        Outcome.INCONCLUSIVE,
+        f"The {asked} that is asked for lies between the bounds: too noisy to tell. {_advice(e)}",
+    )
 
 
 def _advice(e: Estimate) -> str:
     if e.needed is None:
-        return "With no margin, no number of queries shows that two equal models are equal."
+        return "With so narrow a margin, no number of queries shows that two equal models are equal."
     if e.needed <= e.n:
         return "More queries are unlikely to help: the challenger seems to be somewhat worse."
     return f"About {e.needed} queries would settle it if the models were equal."
 
 
 def _interval(e: Estimate) -> str:
+    counts = f"{e.wins} won, {e.ties} tied, {e.losses} lost"
     if e.absolute or e.ratio is None or e.ratio_lower is None or e.ratio_upper is None:
         bounds = f"{e.difference_lower:+.4g} to {e.difference_upper:+.4g}"
-        return f"difference {e.difference:+.4g} ({bounds} at {e.confidence:.4g}), {e.wins} won, {e.ties} tied, {e.losses} lost"
+        return f"difference {e.difference:+.4g} ({bounds} at {e.confidence:.4g}), {counts}"
     bounds = f"{e.ratio_lower:.4f} to {e.ratio_upper:.4f}"
-    return f"ratio {e.ratio:.4f} ({bounds} at {e.confidence:.4g}), {e.wins} won, {e.ties} tied, {e.losses} lost"
+    return f"ratio {e.ratio:.4f} ({bounds} at {e.confidence:.4g}), {counts}"
 
 
 def _fieller(pairs: PairMoments, quantile: float) -> tuple[float | None, float | None, float | None]:
@@ -377,7 +384,8 @@ def _needed(deviation: float, margin: float, confidence: float) -> int | None:
         return None
     from scipy.special import ndtri
 
-    return max(2, math.ceil(((ndtri(confidence) + ndtri(POWER)) * deviation / margin) ** 2))
+    sizes = (float(ndtri(confidence)) + float(ndtri(POWER))) * deviation / margin
+    return max(2, math.ceil(sizes**2)) if sizes < _SIZES_LIMIT else None
 
 
 def _t_quantile(confidence: float, degrees: int) -> float:

@@ -1,25 +1,353 @@
-"""Where the figures come from: in this version, the metrics of the two versions' runs."""
+"""Where the figures come from: judged queries, scored now or before, TREC rankings, or the metrics of the runs."""
 
 from __future__ import annotations
 
-from champion_gate.decision import Basis, Evidence, Side
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from champion_gate.decision import BASELINE, CHAMPION, Basis, Evidence, Figures, Side, SliceKey
+from champion_gate.errors import BadInput
+from champion_gate.github import log
+from champion_gate.policy import Policy
 from champion_gate.registry import Registry, Run, Version
+from champion_gate.release_log import ReleaseLog
+from champion_gate.text import one_line
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from champion_gate.per_query import Dataset, PerQuery
+    from champion_gate.rank_metrics import RankMetric
+    from champion_gate.scoring import Options
+    from champion_gate.tables import JudgedTable
+
+    Values = dict[str, NDArray[np.float64]]
+
+CHALLENGER = "challenger"
 _ENDED_BADLY = ("FAILED", "KILLED")
+_PROGRESS_SECONDS = 10.0
 
 
-def from_runs(registry: Registry, challenger: Version, champion: Version | None) -> Evidence:
-    """The run metrics of challenger and champion (`champion` is None at a first release).
+@dataclass(frozen=True)
+class Sources:
+    """The evidence that was given; the first of `evaluation_data`, `scores` and `qrels` that is not empty counts."""
 
-    A point estimate: one figure a side, which says nothing of its noise.
+    evaluation_data: str = ""
+    scores: str = ""
+    qrels: str = ""
+    query_column: str = "query_id"
+    label_column: str = "label"
+    document_column: str = ""
+    score_columns: Mapping[str, str] = field(default_factory=dict)
+    """By side, the column of a `scores` table that holds its scores."""
+    rankings: Mapping[str, str] = field(default_factory=dict)
+    """By side, where its TREC ranking is."""
+
+    @property
+    def location(self) -> str:
+        """Where the judged queries are; empty if there are none."""
+        return self.evaluation_data or self.scores or self.qrels
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The evidence, and what it was made from."""
+
+    evidence: Evidence
+    dataset: Dataset | None = None
+    per_query: PerQuery | None = None
+    isolation: str | None = None
+
+
+class Gatherer:
+    """Gathers the evidence on the versions of one gate; files are kept in `folder` meanwhile.
+
+    `versions` has the challenger and, where there are any, champion and baseline, in this order.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        release_log: ReleaseLog,
+        policy: Policy,
+        versions: Mapping[str, Version],
+        folder: Path,
+    ) -> None:
+        self.registry = registry
+        self.release_log = release_log
+        self.policy = policy
+        self.versions = versions
+        self.folder = folder
+        self.metrics = [metric for _, metric in policy.rank_metrics()]
+        self.isolation: str | None = None
+
+    def gather(self, sources: Sources, scoring: Options) -> Gathered:
+        """The evidence from the sources that are given.
+
+        Raises:
+            BadInput: the data cannot be used; says which file, column and query.
+            OutsideWorldFailed: the registry or a storage did not answer.
+        """
+        sides = {who: _side(self.registry, version, who) for who, version in self.versions.items()}
+        if not sources.location:
+            return Gathered(_evidence(sides, Basis.POINT_ESTIMATE))
+        if not self.metrics:
+            raise BadInput(
+                "Judged queries are given, and no metric that could be computed from them.",
+                "The policy names run metrics only: " + ", ".join(m.key for m in self.policy.metrics) + ".",
+                "Name a ranking metric such as ndcg@10, or give the gate no evaluation data.",
+            )
+        if sides[CHALLENGER].problem is not None:
+            return Gathered(_evidence(sides, Basis.QUERIES))  # decided already; no need to score it
+        if sources.evaluation_data:
+            dataset, per_query, problems = self._scored_now(sources, scoring)
+        elif sources.scores:
+            dataset, per_query = self._scored_before(sources)
+            problems = {}
+        else:
+            dataset, per_query = self._ranked_before(sources)
+            problems = {}
+        sides = {who: replace(side, scoring_problem=problems.get(who)) for who, side in sides.items()}
+        figures = {} if CHALLENGER in problems else self._figures(per_query)
+        evidence = _evidence(sides, Basis.QUERIES, figures, frozenset(per_query.slices))
+        return Gathered(evidence, dataset, per_query, self.isolation)
+
+    # -- judged queries that both models are scored on now
+
+    def _scored_now(self, sources: Sources, scoring: Options) -> tuple[Dataset, PerQuery, dict[str, str]]:
+        from champion_gate.dataset_digest import DatasetDigest
+        from champion_gate.per_query import PerQuery
+        from champion_gate.scoring import ModelFailed
+
+        table = self._table(sources, sources.evaluation_data)
+        # Read once before a model is: bad data is found at once, and the digest tells what need not be scored again.
+        digest, keys = DatasetDigest(), _Keys()
+        for chunk in table.chunks():
+            digest.update(chunk)
+            keys.add(chunk.query_ids, chunk.offsets, chunk.slices)
+        dataset = _dataset("evaluation data", table.name, digest.hexdigest(), keys)
+        values: dict[str, Values] = {}
+        problems: dict[str, str] = {}
+        for who, version in self.versions.items():
+            known = None if who == CHALLENGER else self._scored_in_the_log(version, dataset, keys.query_ids)
+            if known is not None:
+                values[who] = known
+                continue
+            try:
+                values[who] = self._score(table, sources, version, who, scoring)
+            except ModelFailed as failed:
+                log(str(failed))
+                problems[who] = str(failed)
+                if who == CHALLENGER:
+                    break
+        return dataset, PerQuery(keys.query_ids, keys.documents(), keys.slices, values), problems
+
+    def _score(self, table: JudgedTable, sources: Sources, version: Version, who: str, scoring: Options) -> Values:
+        from champion_gate.scoring import open_scorer, read_model
+
+        label = f"{who} version {version.number}"
+        log(f"Fetching {label} of {version.name} ...")
+        model = read_model(self.registry.download_model(version, self.folder), label)
+        wanted = _inputs(model.columns, table, sources, label)
+        found = _Collected(self.metrics)
+        done, told = 0, time.monotonic()
+        with open_scorer(model, scoring) as scorer:
+            # What shuts one model in less than the other is what the verdict has to say.
+            self.isolation = min(filter(None, (self.isolation, scorer.isolation)))
+            for chunk in table.with_features(wanted).chunks():
+                found.add(chunk.labels, scorer.score(chunk.features, chunk.rows), chunk.offsets, table.name)
+                done += chunk.rows
+                if time.monotonic() - told > _PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    log(f"Scored {done:,} documents with {label} ...")
+        log(f"Scored {done:,} documents with {label}.")
+        return found.values()
+
+    def _scored_in_the_log(self, version: Version, dataset: Dataset, query_ids: list[str]) -> Values | None:
+        """What an earlier gate found for this version on these queries by these metrics, if its table is there."""
+        from champion_gate import earlier_gates
+
+        found = earlier_gates.figures(
+            self.registry, self.release_log, version, dataset.digest, self.metrics, query_ids, self.folder
+        )
+        if found is not None:
+            gate_run_id, values = found
+            log(f"Version {version.number} was scored on this data before, by gate run {gate_run_id}: not again.")
+            return values
+        return None
+
+    # -- tables and rankings that hold what the models said
+
+    def _scored_before(self, sources: Sources) -> tuple[Dataset, PerQuery]:
+        from champion_gate.dataset_digest import DatasetDigest
+        from champion_gate.per_query import PerQuery
+
+        columns = {who: sources.score_columns[who] for who in self.versions}
+        table = self._table(sources, sources.scores, tuple(columns.values()))
+        digest, keys = DatasetDigest(), _Keys()
+        found = {who: _Collected(self.metrics) for who in columns}
+        for chunk in table.chunks():
+            digest.update(chunk)
+            keys.add(chunk.query_ids, chunk.offsets, chunk.slices)
+            for who, column in columns.items():
+                found[who].add(chunk.labels, chunk.scores[column], chunk.offsets, table.name)
+        dataset = _dataset("scores", table.name, digest.hexdigest(), keys)
+        values = {who: collected.values() for who, collected in found.items()}
+        return dataset, PerQuery(keys.query_ids, keys.documents(), keys.slices, values)
+
+    def _table(self, sources: Sources, location: str, scores: tuple[str, ...] = ()) -> JudgedTable:
+        from champion_gate.tables import Columns, JudgedTable
+
+        path = self._fetched(location)
+        columns = Columns(
+            query=sources.query_column,
+            label=sources.label_column,
+            document=sources.document_column,
+            slices=tuple(column.column for column in self.policy.slices),
+            scores=scores,
+            features=() if scores else None,
+        )
+        return JudgedTable.open(path, columns, name=one_line(location, 300))
+
+    def _fetched(self, location: str) -> Path:
+        from champion_gate.locations import local_file
+
+        run_id = self.versions[CHALLENGER].run_id
+        return local_file(
+            location,
+            self.folder,
+            fetch_run_artifact=self.registry.download_artifact,
+            dataset_source=lambda name: self.registry.dataset_source(run_id, name) if run_id else None,
+        )
+
+    def _ranked_before(self, sources: Sources) -> tuple[Dataset, PerQuery]:
+        raise NotImplementedError
+
+    # -- from figures per query to sums
+
+    def _figures(self, per_query: PerQuery) -> dict[str, Figures]:
+        import numpy as np
+
+        from champion_gate.statistics import Moments, PairMoments, by_group
+
+        found = {}
+        for metric in self.metrics:
+            sides = {who: values[metric.name] for who, values in per_query.values.items()}
+            challenger = sides.pop(CHALLENGER)
+            judged = np.isfinite(challenger)
+            empty = int((~judged).sum())
+            if metric.empty_queries == "zero":
+                challenger, sides = np.nan_to_num(challenger), {w: np.nan_to_num(v) for w, v in sides.items()}
+                judged = np.ones(len(challenger), dtype=bool)
+            pairs = {who: PairMoments.of(values[judged], challenger[judged]) for who, values in sides.items()}
+            slices: dict[SliceKey, PairMoments] = {}
+            for column, of_query in per_query.slices.items() if CHAMPION in sides else ():
+                names, groups = np.unique(np.array(of_query, dtype=object).astype(str), return_inverse=True)
+                sums = by_group(sides[CHAMPION][judged], challenger[judged], groups[judged], len(names))
+                slices |= {SliceKey(column, str(name)): each for name, each in zip(names, sums, strict=True)}
+            found[metric.name] = Figures(Moments.of(challenger[judged]), pairs, slices, empty)
+        return found
+
+
+class _Keys:
+    """Queries, how many documents each has, and their slices, collected chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.query_ids: list[str] = []
+        self.slices: dict[str, list[str]] = {}
+        self._sizes: list[NDArray[np.int64]] = []
+
+    def add(self, ids: Iterable[str], offsets: NDArray[np.int64], slices: Mapping[str, Sequence[str]]) -> None:
+        import numpy as np
+
+        self.query_ids += ids
+        self._sizes.append(np.diff(offsets))
+        for column, values in slices.items():
+            self.slices.setdefault(column, []).extend(values)
+
+    def documents(self) -> NDArray[np.int64]:
+        import numpy as np
+
+        return np.concatenate(self._sizes)
+
+    @property
+    def documents_total(self) -> int:
+        return int(sum(sizes.sum() for sizes in self._sizes))
+
+
+class _Collected:
+    """One side's figures per query, collected chunk by chunk."""
+
+    def __init__(self, metrics: Sequence[RankMetric]) -> None:
+        self.metrics = metrics
+        self._parts: list[list[NDArray[np.float64]]] = []
+
+    def add(
+        self, labels: NDArray[np.float64], scores: NDArray[np.float64], offsets: NDArray[np.int64], name: str
+    ) -> None:
+        from champion_gate.rank_metrics import measure
+
+        try:
+            self._parts.append(measure(self.metrics, labels, scores, offsets))
+        except ValueError as error:
+            raise BadInput(
+                f"The judged queries of {name} cannot be measured: {one_line(str(error), 300)}.",
+                "",
+                "Check the labels, and the metric's gain in the policy.",
+            ) from error
+
+    def values(self) -> Values:
+        import numpy as np
+
+        columns = zip(*self._parts, strict=True)
+        return {metric.name: np.concatenate(parts) for metric, parts in zip(self.metrics, columns, strict=True)}
+
+
+def _inputs(signature: tuple[str, ...] | None, table: JudgedTable, sources: Sources, label: str) -> tuple[str, ...]:
+    """The columns that a model is given: those of its signature, else all features; never the labels.
 
     Raises:
-        OutsideWorldFailed: the registry did not answer.
+        BadInput: the table has not all of them.
     """
+    if signature is None:
+        return table.feature_names
+    if sources.label_column in signature:
+        raise BadInput(
+            f"The model of {label} asks for the label column '{one_line(sources.label_column, 80)}'.",
+            "A model that sees the labels ranks perfectly, and a gate would learn nothing.",
+            "Train it without them, or name another label-column.",
+        )
+    there = {*table.feature_names, *table.columns.slices, sources.query_column, sources.document_column}
+    if missing := [name for name in signature if name not in there]:
+        raise BadInput(
+            f"{table.name} lacks columns that {label} asks for: {', '.join(one_line(n, 60) for n in missing[:10])}"
+            + (f" and {len(missing) - 10} more." if len(missing) > 10 else "."),
+            "It has: " + ", ".join(one_line(name, 60) for name in table.feature_names[:20]) + ".",
+            "Evaluate on data with all features that the model was trained on.",
+        )
+    return signature
+
+
+def _dataset(kind: str, source: str, digest: str, keys: _Keys, notes: tuple[str, ...] = ()) -> Dataset:
+    from champion_gate.per_query import Dataset
+
+    name = source.rstrip("/").rpartition("/")[2]
+    log(f"{name}: {len(keys.query_ids):,} queries, {keys.documents_total:,} documents, {digest[:19]}.")
+    return Dataset(kind, name, source, digest, len(keys.query_ids), keys.documents_total, notes)
+
+
+def _evidence(
+    sides: Mapping[str, Side],
+    basis: Basis,
+    figures: Mapping[str, Figures] | None = None,
+    slice_columns: frozenset[str] = frozenset(),
+) -> Evidence:
     return Evidence(
-        _side(registry, challenger, "challenger"),
-        _side(registry, champion, "champion") if champion is not None else None,
-        Basis.POINT_ESTIMATE,
+        sides[CHALLENGER], sides.get(CHAMPION), basis, sides.get(BASELINE), dict(figures or {}), slice_columns
     )
 
 
@@ -28,7 +356,7 @@ def _side(registry: Registry, version: Version, who: str) -> Side:
     if run is None:
         missing = f"run {version.run_id} of {who} version {version.number} is not there any more"
         none = f"{who} version {version.number} was registered without a run"
-        return Side(version.number, problem=f"There are no metrics: {missing if version.run_id else none}.")
+        return Side(version.number, metrics_problem=f"There are no metrics: {missing if version.run_id else none}.")
     return Side(
         version.number,
         dict(run.metrics),
@@ -39,10 +367,10 @@ def _side(registry: Registry, version: Version, who: str) -> Side:
 
 
 def _problem(version: Version, run: Run, who: str) -> str | None:
-    if who == "challenger" and run.status in _ENDED_BADLY:
+    if who == CHALLENGER and run.status in _ENDED_BADLY:
         return f"The run of {who} version {version.number} ended {run.status}: it may be half trained."
-    if who == "challenger" and run.deleted:
+    if who == CHALLENGER and run.deleted:
         return f"The run of {who} version {version.number} was deleted: its model goes with it at the next clean-up."
-    if who == "challenger" and version.status == "FAILED_REGISTRATION":
+    if who == CHALLENGER and version.status == "FAILED_REGISTRATION":
         return f"Version {version.number} failed to register."
     return None

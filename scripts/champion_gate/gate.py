@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from champion_gate import evidence, lineage, verdict
-from champion_gate.decision import Decision, decide, something_decides
-from champion_gate.errors import BadInput, GateError, OutsideWorldFailed
+from champion_gate import conventions, lineage, verdict, verdict_json
+from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, decide, something_decides
+from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
+from champion_gate.evidence import CHALLENGER, Gathered, Gatherer, Sources
 from champion_gate.github import Context, annotate, log
+from champion_gate.lineage import Entry
 from champion_gate.policy import Policy
 from champion_gate.registry import Model, Registry, Version
 from champion_gate.release_log import ReleaseLog
 from champion_gate.text import one_line
+
+if TYPE_CHECKING:
+    from champion_gate.per_query import Dataset, PerQuery
+    from champion_gate.scoring import Options
+
+REPORT = "report.html"
+VERDICT = "verdict.json"
+_TAG_DIGEST_FROM = 200  # characters of a metric's options that a verdict holds as they are
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,37 @@ class Judged:
     gate_run_id: str
     job: Context
     champion_alias: str
+    baseline: Version | None = None
+    dataset: Dataset | None = None
+    """The judged queries; None where the run metrics decide."""
+    per_query: PerQuery | None = None
+    isolation: str | None = None
+    """How the models were shut in, such as `sandbox (bubblewrap)`; None if none was scored."""
+    entries: tuple[Entry, ...] = ()
+    """The release log before this gate, newest first."""
+    time: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    report: str = ""
+    """Where the HTML report is, as `runs:/<gate run>/report.html`; empty if it could not be stored."""
+    html: str = ""
+    """The report itself."""
+    promotable: bool = False
+    """Whether promote-alias will take this verdict, as things are."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a gate is asked, beside the model and the policy.
+
+    The version to judge is `number`, or else what `alias` names. `champion_number` is what the caller believes to be
+    the champion, whose scores a table holds; empty asks for none in particular.
+    """
+
+    champion_alias: str
+    alias: str = ""
+    number: str = ""
+    team: str = ""
+    champion_number: str = ""
+    pass_inconclusive: bool = False
 
 
 def resolve(
@@ -98,66 +143,208 @@ def validate(
     model_name: str,
     policy: Policy,
     job: Context,
-    *,
-    champion_alias: str,
-    alias: str = "",
-    number: str = "",
-    team: str = "",
+    question: Question,
+    sources: Sources,
+    scoring: Options | None,
 ) -> Judged:
-    """Judge one version, given by `number` or else by `alias`, against what `champion_alias` names.
+    """Judge one version against the champion, and the baseline if the policy names one.
 
     Writes the verdict as a gate run in the release log, and as one tag of the version.
 
+    Args:
+        registry: where the model is.
+        model_name: the registered model.
+        policy: what the version must show.
+        job: who asks.
+        question: which version, against which alias.
+        sources: the judged queries, if any.
+        scoring: how models are run; may be None where `sources` names no evaluation data.
+
     Raises:
-        BadInput: there is no such model, alias or version, or nothing could decide.
-        OutsideWorldFailed: the registry did not answer; there is no verdict then.
+        BadInput: there is no such model, alias or version, nothing could decide, or the data cannot be used.
+        Refused: another version is champion than the caller believes.
+        OutsideWorldFailed: the registry or a storage did not answer; there is no verdict then.
     """
     model = registry.model(model_name)
-    version = registry.version(model.name, number or resolve(model, alias, registry.uri))
-    release_log = ReleaseLog.find(registry, model, team, version)
-    champion = champion_of(registry, model, champion_alias, release_log)
-    log(
-        f"Judging version {version.number} of {model.name} against "
-        + (f"champion version {champion.number}." if champion else "the thresholds: there is no champion yet.")
-    )
-    if version.number in lineage.quarantined(release_log.moves()):
+    version = registry.version(model.name, question.number or resolve(model, question.alias, registry.uri))
+    release_log = ReleaseLog.find(registry, model, question.team, version)
+    champion = champion_of(registry, model, question.champion_alias, release_log)
+    if champion is None:
+        something_decides(policy)
+    _as_believed(champion, question)
+    baseline = _baseline(registry, model, policy, version)
+    against = [f"champion version {champion.number}" if champion else "the thresholds: there is no champion yet"]
+    against += [f"baseline version {baseline.number}"] if baseline else []
+    log(f"Judging version {version.number} of {model.name} against {' and '.join(against)}.")
+    moves = release_log.moves()
+    if version.number in lineage.quarantined(moves):
         said = f"Version {version.number} was rolled back before: whatever this verdict says, it is not promoted again."
         annotate("warning", "In quarantine", said)
-    figures = evidence.from_runs(registry, version, champion)
-    decision = decide(policy, figures)
-    metric = policy.metrics[0].name
-    value = figures.challenger.metrics.get(metric)
-    champion_value = figures.champion.metrics.get(metric) if figures.champion else None
+    versions = {CHALLENGER: version, CHAMPION: champion, BASELINE: baseline}
+    there = {who: each for who, each in versions.items() if each is not None}
+    with tempfile.TemporaryDirectory(prefix="champion-gate-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        gathered = Gatherer(registry, release_log, policy, there, folder).gather(sources, scoring)
+        decision = decide(policy, gathered.evidence)
+        judged = Judged(
+            model,
+            version,
+            champion,
+            policy,
+            decision,
+            _value(policy, gathered, CHALLENGER),
+            _value(policy, gathered, CHAMPION),
+            "",
+            job,
+            question.champion_alias,
+            baseline,
+            gathered.dataset,
+            gathered.per_query,
+            gathered.isolation,
+            tuple(reversed(lineage.by_time(moves))),
+        )
+        return _record(registry, release_log.made(), judged, gathered, question, there, folder)
 
-    release_log = release_log.made()
-    data_version = figures.challenger.evaluation_data_version or figures.challenger.data_version
+
+def _as_believed(champion: Version | None, question: Question) -> None:
+    if question.champion_number and (champion is None or champion.number != question.champion_number):
+        now = f"version {champion.number}" if champion else "no version"
+        raise Refused(
+            f"'{question.champion_alias}' names {now}, not version {question.champion_number}: nothing was judged.",
+            "Somebody promoted or rolled back meanwhile, so what was measured is of another champion.",
+            "Measure the challenger against the champion of now.",
+        )
+
+
+def _baseline(registry: Registry, model: Model, policy: Policy, version: Version) -> Version | None:
+    if policy.baseline is None:
+        return None
+    if policy.baseline.version == version.number:
+        raise BadInput(
+            f"Version {version.number} is the baseline itself.",
+            "A version that is compared with itself always holds.",
+            "Pin an earlier version as the baseline.",
+        )
+    return registry.version(model.name, policy.baseline.version)
+
+
+def _value(policy: Policy, gathered: Gathered, who: str) -> float | None:
+    """A side's value of the first metric."""
+    metric, evidence = policy.metrics[0], gathered.evidence
+    side = evidence.challenger if who == CHALLENGER else evidence.champion
+    if side is None:
+        return None
+    if evidence.basis is Basis.POINT_ESTIMATE or metric.rank_metric is None:
+        return side.metrics.get(metric.in_runs)
+    figures = evidence.figures.get(metric.key)
+    if figures is None:
+        return None
+    if who == CHALLENGER:
+        return figures.challenger.mean if figures.challenger.n else None
+    return figures.pairs[who].mean_p if who in figures.pairs else None
+
+
+def _record(
+    registry: Registry,
+    release_log: ReleaseLog,
+    judged: Judged,
+    gathered: Gathered,
+    question: Question,
+    versions: Mapping[str, Version],
+    folder: Path,
+) -> Judged:
+    """Write the gate run with its files, and last of all the verdict."""
+    decision, version = judged.decision, judged.version
+    table = gathered.per_query.write(folder) if gathered.per_query else None
     gate_run_id = release_log.write(
         "gate",
         lineage.OPEN,
-        champion_alias,
-        job,
-        from_version=champion.number if champion else None,
+        judged.champion_alias,
+        judged.job,
+        from_version=judged.champion.number if judged.champion else None,
         to_version=version.number,
-        tags={
-            "gate.verdict": decision.outcome.value,
-            "gate.reason": decision.reason,
-            "gate.basis": decision.basis.value,
-            "gate.policy_digest": policy.digest(),
-            "data.version": data_version or "",
-            **{f"gate.check.{i}.{c.name}": f"{c.outcome.value}: {c.reason}" for i, c in enumerate(decision.checks)},
-        },
+        tags=_tags(judged, gathered, versions, table),
     )
+    judged = replace(judged, gate_run_id=gate_run_id)
     try:
-        logged = {f"{who}.{metric}": v for who, v in (("challenger", value), ("champion", champion_value))}
-        release_log.close(gate_run_id, lineage.DONE, {key: v for key, v in logged.items() if v is not None})
-        document = _document(model, version, champion, champion_alias, policy, decision, job, gate_run_id)
+        document = _document(judged, question)
+        judged = replace(judged, promotable=document.promotable and document.purpose == "release")
+        judged = _store_files(registry, judged, document, table, folder)
+        release_log.close(gate_run_id, lineage.DONE, _run_metrics(judged))
         # The verdict is the last write: whatever fails before it, there is none.
-        outcome_tags = {"gate.outcome": decision.outcome.value, verdict.tag_name(champion_alias): document.canonical()}
-        registry.set_version_tags(model.name, version.number, outcome_tags)
+        tag = verdict.tag_name(judged.champion_alias)
+        outcome_tags = {"gate.outcome": decision.outcome.value, tag: document.canonical()}
+        registry.set_version_tags(judged.model.name, version.number, outcome_tags)
     except BaseException:
         _give_up(release_log, gate_run_id)
         raise
-    return Judged(model, version, champion, policy, decision, value, champion_value, gate_run_id, job, champion_alias)
+    return judged
+
+
+def _tags(judged: Judged, gathered: Gathered, versions: Mapping[str, Version], table: Path | None) -> dict[str, str]:
+    decision, challenger = judged.decision, gathered.evidence.challenger
+    found = {
+        "gate.verdict": decision.outcome.value,
+        "gate.reason": decision.reason,
+        "gate.basis": decision.basis.value,
+        "gate.policy_digest": judged.policy.digest(),
+        "data.version": challenger.evaluation_data_version or challenger.data_version or "",
+    }
+    # The first of many slices are enough in tags; verdict.json has all checks.
+    for i, check in enumerate(decision.checks[:40]):
+        found[f"gate.check.{i}.{check.name}"] = f"{check.outcome.value}: {check.reason}"
+    if gathered.dataset is not None and gathered.per_query is not None:
+        from champion_gate import earlier_gates
+
+        measured = {who: versions[who] for who in gathered.per_query.values}
+        metrics = [metric for _, metric in judged.policy.rank_metrics()]
+        found |= earlier_gates.tags(gathered.dataset.digest, metrics, measured, table)
+        found["gate.isolation"] = judged.isolation or "none"
+    return found
+
+
+def _store_files(
+    registry: Registry, judged: Judged, document: verdict.Verdict, table: Path | None, folder: Path
+) -> Judged:
+    """Store report, full verdict and per-query table with the gate run.
+
+    They are for people, and for the next gate to save work: where the artifact store takes none, the verdict stands.
+    """
+    from champion_gate import html_report
+
+    judged = replace(judged, report=f"runs:/{judged.gate_run_id}/{REPORT}")
+    judged = replace(judged, html=html_report.render(judged))
+    (folder / REPORT).write_text(judged.html, encoding="utf-8")
+    (folder / VERDICT).write_text(verdict_json.full(document, judged), encoding="utf-8")
+    try:
+        for file in filter(None, (folder / VERDICT, table, folder / REPORT)):
+            registry.log_artifact(judged.gate_run_id, file)
+        if judged.dataset is not None:
+            counts = {"queries": judged.dataset.queries, "documents": judged.dataset.documents}
+            digest = judged.dataset.digest.removeprefix("sha256:")
+            registry.log_dataset(judged.gate_run_id, judged.dataset.name, digest, judged.dataset.source, counts)
+    except OutsideWorldFailed as error:
+        annotate("warning", "Report not stored", f"The gate decided, but its files could not be stored. {error}")
+        return replace(judged, report="")
+    return judged
+
+
+def _run_metrics(judged: Judged) -> dict[str, float]:
+    """The figures of a gate, as metrics of its run; MLflow refuses '@' in their names."""
+    found: dict[str, float] = {}
+    for side, value in ((CHALLENGER, judged.metric), (CHAMPION, judged.champion_metric)):
+        metric = judged.policy.metrics[0]
+        name = metric.in_runs if judged.dataset is None else conventions.metric_name(metric.key)
+        if value is not None:
+            found[f"{side}.{name}"] = value
+    for check in judged.decision.checks:
+        e, name = check.estimate, conventions.metric_name(check.metric or "figure")
+        if e is None or check.slice is not None:
+            continue
+        found |= {f"challenger.{name}": e.challenger, f"{check.name}.{name}": e.reference, f"queries.{name}": e.n}
+        bounds = {"ratio": e.ratio, "ratio_lower": e.ratio_lower, "ratio_upper": e.ratio_upper}
+        found |= {f"{check.name}.{name}.{key}": value for key, value in bounds.items() if value is not None}
+    return found
 
 
 def _give_up(release_log: ReleaseLog, gate_run_id: str) -> None:
@@ -169,36 +356,43 @@ def _give_up(release_log: ReleaseLog, gate_run_id: str) -> None:
         log(f"The gate's run {gate_run_id} could not be closed: {error}")
 
 
-def _document(
-    model: Model,
-    version: Version,
-    champion: Version | None,
-    alias: str,
-    policy: Policy,
-    decision: Decision,
-    job: Context,
-    gate_run_id: str,
-) -> verdict.Verdict:
+def _document(judged: Judged, question: Question) -> verdict.Verdict:
+    decision, policy = judged.decision, judged.policy
+    options = {} if judged.dataset is None else {m.name: _short(m.options()) for _, m in policy.rank_metrics()}
     return verdict.Verdict(
         outcome=decision.outcome,
         basis=decision.basis.value,
-        purpose="check" if job.is_pull_request else "release",
-        model=verdict.JudgedModel(name=model.name, created=model.created),
-        version=judged_version(version),
-        alias=alias,
-        champion=champion.number if champion else verdict.NONE,
+        purpose="check" if judged.job.is_pull_request else "release",
+        model=verdict.JudgedModel(name=judged.model.name, created=judged.model.created),
+        version=judged_version(judged.version),
+        alias=judged.champion_alias,
+        champion=judged.champion.number if judged.champion else verdict.NONE,
+        baseline=judged.baseline.number if judged.baseline else verdict.NONE,
         policy_digest=policy.digest(),
-        dataset_digest=None,
-        metric_options={},
-        repository=one_line(job.repository, 200),
-        commit=one_line(job.commit, 64),
-        time=datetime.now(timezone.utc),
-        gate_run_id=gate_run_id,
+        dataset_digest=judged.dataset.digest if judged.dataset else None,
+        metric_options=options,
+        isolation=judged.isolation,
+        promote_inconclusive=policy.promote_inconclusive and question.pass_inconclusive,
+        repository=one_line(judged.job.repository, 200),
+        commit=one_line(judged.job.commit, 64),
+        time=judged.time,
+        gate_run_id=judged.gate_run_id,
         checks=tuple(
-            verdict.CheckRecord(name=c.name, metric=c.metric, outcome=c.outcome, reason=c.reason)
+            verdict.CheckRecord(
+                name=f"{c.name} {c.slice}" if c.slice else c.name,
+                metric=c.metric,
+                outcome=c.outcome,
+                reason=c.reason,
+                counts=c.counts,
+            )
             for c in decision.checks
         ),
     )
+
+
+def _short(options: Mapping[str, str]) -> str:
+    text = ", ".join(f"{key} {value}" for key, value in options.items())
+    return text if len(text) <= _TAG_DIGEST_FROM else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def judged_version(version: Version) -> verdict.JudgedVersion:

@@ -50,10 +50,15 @@ class Entry:
         return self.kind != "gate"
 
 
+def by_time(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, oldest first."""
+    return sorted(entries, key=lambda e: (e.time, e.run_id))
+
+
 def counted(entries: Sequence[Entry]) -> list[Entry]:
     """The entries of the model as it is now; of two with one operation id, the first."""
     kept: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda e: (e.time, e.run_id)):
+    for entry in by_time(entries):
         if not entry.earlier_model:
             kept.setdefault(entry.operation_id or entry.run_id, entry)
     return list(kept.values())

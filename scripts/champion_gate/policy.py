@@ -12,13 +12,12 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from champion_gate import conventions
+from champion_gate.conventions import DEFAULT_CONFIDENCE, DEFAULT_MAX_REGRESSION
 from champion_gate.errors import BadInput
 from champion_gate.rank_metrics import RankMetric, parse_name
 from champion_gate.text import one_line
 
-DEFAULT_MAX_REGRESSION = 0.02
 DEFAULT_SLICE_REGRESSION = 0.05
-DEFAULT_CONFIDENCE = 0.95
 MIN_QUERIES = 200
 """Fewer queries leave a comparison open, unless the policy says another number."""
 _MAX_BYTES = 1_000_000
@@ -54,7 +53,7 @@ Share = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 Number = Annotated[float, BeforeValidator(_number)]
 Confidence = Annotated[float, BeforeValidator(_number), Field(ge=0.5, lt=1)]
 Count = Annotated[int, BeforeValidator(_number), Field(ge=2, le=1_000_000_000)]
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=250)]
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int), Field(min_length=1, max_length=250)]
 
 
 class MetricPolicy(_Part):
@@ -84,9 +83,7 @@ class MetricPolicy(_Part):
     empty_queries: Annotated[Literal["skip", 0], BeforeValidator(_zero)] = Field(
         default="skip", description="Queries without a relevant document: `skip`, or count them as `0`."
     )
-    relevant_from: Number = Field(
-        default=1.0, gt=0, description="MRR, MAP, recall: labels from here on are relevant."
-    )
+    relevant_from: Number = Field(default=1.0, gt=0, description="MRR, MAP, recall: labels from here on are relevant.")
     threshold: Number | None = Field(default=None, description="Value to reach, whatever the champion has.")
     max_regression: Share = Field(
         default=DEFAULT_MAX_REGRESSION,
@@ -225,7 +222,8 @@ class Policy(_Part):
         least = math.ceil(math.log2(1 / (1 - confidence)) - 1e-9)
         if given is not None and given < least:
             raise ValueError(
-                f"{where}: a confidence of {confidence:g} cannot be reached with min-queries {given}; {least} is the least"
+                f"{where}: a confidence of {confidence:g} cannot be reached with min-queries {given}; "
+                f"{least} is the least"
             )
 
     def confidence_of(self, metric: MetricPolicy) -> float:
@@ -270,11 +268,11 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"aliases (*{event.anchor}) are not read, line {event.start_mark.line + 1}")
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -346,7 +344,7 @@ def from_inputs(
         "allow_different_data": allow_different_data,
         "min_queries": min_queries,
         "baseline": {"version": baseline} if baseline else None,
-        "slices": [{"column": column} for column in slice_columns],
+        "slices": [{"column": column} for column in dict.fromkeys(slice_columns)],
     }
     if confidence is not None:
         asked["confidence"] = confidence

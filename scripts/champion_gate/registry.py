@@ -12,12 +12,14 @@ import math
 import os
 import queue
 import re
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,6 +42,8 @@ _SECRETS = (
 _SCHEMES = ("http", "https", "databricks", "databricks-uc", "uc")
 # Waits between attempts of a look-up, in seconds; the deadline ends them.
 _BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
+# The longest that one file, or one model, may be under way.
+_TRANSFER_SECONDS = 3600.0
 _TRANSIENT = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
@@ -157,6 +161,7 @@ class Registry:
             MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
             MLFLOW_DISABLE_TELEMETRY="true",
             MLFLOW_LOGGING_LEVEL="WARNING",
+            MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
         )
         from mlflow import MlflowClient  # 2 s: not before it is needed, and after the settings
 
@@ -398,6 +403,56 @@ class Registry:
         """End a run as FINISHED, FAILED or KILLED."""
         self._set("the run's end", lambda: self._client.set_terminated(run_id, status))
 
+    # -- files, and the data that runs name
+
+    def download_model(self, version: Version, folder: Path) -> Path:
+        """The files of a version, in a new folder below `folder`."""
+        return self._download(f"models:/{version.name}/{version.number}", folder, f"version {version.number}")
+
+    def download_artifact(self, run_id: str, path: str, folder: Path) -> Path:
+        """A file or folder of a run's artifacts, below `folder`."""
+        return self._download(f"runs:/{run_id}/{path}", folder, f"'{one_line(path, 120)}' of run {run_id}")
+
+    def _download(self, uri: str, folder: Path, what: str) -> Path:
+        from mlflow.artifacts import download_artifacts
+
+        where = Path(tempfile.mkdtemp(dir=folder))
+        return Path(self._transfer(f"download {what}", lambda: download_artifacts(uri, dst_path=str(where))))
+
+    def log_artifact(self, run_id: str, file: Path) -> None:
+        """Store a file as an artifact of a run; sent again, it is the same file."""
+        self._transfer(f"store {file.name}", lambda: self._client.log_artifact(run_id, str(file)))
+
+    def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: Mapping[str, int]) -> None:
+        """Name the data of an evaluation as an input of a run. MLflow keeps 36 characters of a digest."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset(
+            name=fit_tag(name, 250),
+            digest=digest[:36],
+            source_type="code",
+            source=json.dumps({"tags": {"location": fit_tag(source, 1000)}}),
+            profile=json.dumps(dict(profile)),
+        )
+        entry = DatasetInput(data, [InputTag("mlflow.data.context", "evaluation")])
+        self._set("the run's dataset", lambda: self._client.log_inputs(run_id, [entry]))
+
+    def dataset_source(self, run_id: str, name: str) -> str | None:
+        """Where the dataset of this name was read from that a run names as its input; None if it names none."""
+        answer = self._look_up(f"the run {run_id}", lambda: self._client.get_run(run_id))
+        self._same(run_id, answer.info.run_id, "the run")
+        for entry in getattr(answer.inputs, "dataset_inputs", None) or []:
+            if entry.dataset.name == name:
+                try:
+                    source = json.loads(entry.dataset.source)
+                except ValueError:
+                    return None
+                found = (
+                    source.get("uri") or source.get("url") or source.get("path") if isinstance(source, dict) else None
+                )
+                return found if isinstance(found, str) else None
+        return None
+
     # -- what a training run logged
 
     def logged_models(self, run: Run) -> list[Logged]:
@@ -482,6 +537,33 @@ class Registry:
                     log(f"{self.uri} does not answer as it should; trying again for a while.")
                 time.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _transfer(self, what: str, call: Callable[[], T]) -> T:
+        """A file's way up or down, which takes as long as it takes; each of its requests has MLflow's time limit."""
+        for wait in (1.0, 4.0, None):
+            try:
+                return _bounded(call, _TRANSFER_SECONDS)
+            except _NoAnswer as error:
+                raise OutsideWorldFailed(*self._silence(what)) from error
+            except Exception as error:
+                if wait is None or not _is_transient(error) or isinstance(error, ImportError):
+                    raise self._stored(what, error) from error
+                time.sleep(wait)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _stored(self, what: str, error: Exception) -> OutsideWorldFailed:
+        said = one_line(without_secrets(str(error)), 400)
+        if isinstance(error, ImportError):
+            return OutsideWorldFailed(
+                f"Could not {what}: {said}.",
+                "The files are in a store that is reached without MLflow's proxy.",
+                "Let the server proxy artifacts (--serve-artifacts), or use one whose files boto3 reaches.",
+            )
+        return OutsideWorldFailed(
+            f"Could not {what}: the artifact store of {self.uri} did not do it.",
+            said,
+            "Check that the files are there, and that this job's credentials reach the store.",
+        )
 
     def _pages(self, what: str, call: Callable[[str | None], Any]) -> list[Any]:
         rows: list[Any] = []

@@ -95,6 +95,13 @@ class ReleaseLog:
         """The promotions and rollbacks; cheaper than `entries` where gates are many."""
         return self._read("tags.`gate.kind` != 'gate'")
 
+    def gates_on(self, tag: str, value: str) -> list[Run]:
+        """The gate runs with this value of a tag, newest first; those of an earlier model of this name left out."""
+        if not self.experiment_id:
+            return []
+        runs = self.registry.search_runs(self.experiment_id, f"tags.`gate.kind` = 'gate' and tags.`{tag}` = '{value}'")
+        return [run for run in runs if _number(run.tags.get("gate.model_created", "")) == self.model.created]
+
     def _read(self, condition: str) -> list[Entry]:
         runs = self.registry.search_runs(self.experiment_id, condition) if self.experiment_id else []
         return [_entry(run, self.model.created) for run in runs if "gate.kind" in run.tags]

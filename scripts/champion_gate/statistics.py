@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 TIE = 1e-12
 """Differences below this are ties: what the order of a sum may make of equal rankings."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class PairMoments:
         Raises:
             ValueError: the shapes differ, or a figure is not finite.
         """
+        import numpy as np  # not at the top: a gate on run metrics alone has no NumPy
+
         (only,) = by_group(reference, challenger, np.zeros(len(reference), dtype=np.int64), 1)
         return only
 
@@ -140,6 +144,8 @@ def by_group(reference: Floats, challenger: Floats, groups: NDArray[np.int64], c
     Raises:
         ValueError: the shapes differ, or a figure is not finite.
     """
+    import numpy as np
+
     if not reference.shape == challenger.shape == groups.shape:
         raise ValueError(f"the sides have {len(reference)} and {len(challenger)} figures")
     if not (np.isfinite(reference).all() and np.isfinite(challenger).all()):
@@ -147,8 +153,7 @@ def by_group(reference: Floats, challenger: Floats, groups: NDArray[np.int64], c
     e = challenger - reference
 
     def sums(values: Floats | NDArray[np.bool_]) -> Floats:
-        total: Floats = np.bincount(groups, weights=values, minlength=count)
-        return total
+        return np.bincount(groups, weights=values, minlength=count).astype(np.float64, copy=False)
 
     n = np.bincount(groups, minlength=count)
     divisor = np.maximum(n, 1)

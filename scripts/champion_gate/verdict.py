@@ -57,6 +57,8 @@ class CheckRecord(_Document):
     metric: str
     outcome: Outcome
     reason: str
+    counts: bool = True
+    """Whether it took part in the decision."""
 
 
 class Verdict(_Document):
@@ -76,30 +78,53 @@ class Verdict(_Document):
     policy_digest: str
     dataset_digest: str | None
     metric_options: dict[str, str]
+    """How the ranking metrics were computed, by name; long ones by their digest."""
+    isolation: str | None = None
+    """How the models were shut in while they were scored, such as `sandbox (bubblewrap)`; null if none was."""
+    promote_inconclusive: bool = False
+    """Whether the policy lets an inconclusive verdict be promoted, and the gate was asked to pass it."""
     repository: str
     commit: str
     time: datetime
     gate_run_id: str
     checks: tuple[CheckRecord, ...]
+    checks_left_out: int = 0
+    """How many checks the tag had no room for: such as count least and agree with the outcome. verdict.json has all."""
+
+    @property
+    def promotable(self) -> bool:
+        """Whether the outcome is one that may be promoted."""
+        return self.outcome is Outcome.PASSED or (self.outcome is Outcome.INCONCLUSIVE and self.promote_inconclusive)
 
     def canonical(self) -> str:
         """The verdict as canonical JSON (sorted keys, no spaces, ASCII), short enough for one tag.
 
-        Where it would be too long, the reasons of its checks are shortened, as the gate run has them whole.
+        Where it would be too long, the reasons of its checks are shortened, then checks are left out: first those
+        that do not count, then those that passed, the last ones first. verdict.json in the gate run has them whole.
 
         Raises:
             ValueError: it does not fit even so.
         """
-        for limit in (2000, 500, 120, 0):
-            checks = tuple(
-                check.model_copy(update={"reason": fit_tag(check.reason, limit) if limit else ""})
-                for check in self.checks
-            )
-            document = self.model_copy(update={"checks": checks}).model_dump(mode="json", by_alias=True)
-            text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-            if len(text) <= _DOCUMENT_BYTES:
-                return text
-        raise ValueError(f"the verdict has {len(text)} bytes, and a tag holds {_DOCUMENT_BYTES}")
+        kept = list(self.checks)
+        droppable = sorted(kept, key=lambda c: (not c.counts, c.outcome is Outcome.PASSED), reverse=True)
+        text = ""
+        while True:
+            for limit in (2000, 500, 120, 0):
+                text = self._canonical(kept, limit)
+                if len(text) <= _DOCUMENT_BYTES:
+                    return text
+            if len(kept) <= 1:
+                raise ValueError(f"the verdict has {len(text)} bytes, and a tag holds {_DOCUMENT_BYTES}")
+            # An eighth at a time: there may be thousands of slices.
+            going = {id(check) for check in droppable[: max(1, len(kept) // 8)]}
+            droppable = droppable[len(going) :]
+            kept = [check for check in kept if id(check) not in going]
+
+    def _canonical(self, checks: list[CheckRecord], limit: int) -> str:
+        cut = tuple(c.model_copy(update={"reason": fit_tag(c.reason, limit) if limit else ""}) for c in checks)
+        changed = {"checks": cut, "checks_left_out": self.checks_left_out + len(self.checks) - len(cut)}
+        document = self.model_copy(update=changed).model_dump(mode="json", by_alias=True)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def parse(tag: str, alias: str) -> Verdict:
@@ -144,10 +169,10 @@ def objections(verdict: Verdict, facts: Facts, now: datetime) -> list[str]:
         return number if number == NONE else f"version {one_line(number, 20)}"
 
     found: list[str] = []
-    if verdict.outcome is not Outcome.PASSED:
-        reasons = " ".join(c.reason for c in verdict.checks if c.outcome is not Outcome.PASSED)
+    if not verdict.promotable:
+        reasons = " ".join(c.reason for c in verdict.checks if c.counts and c.outcome is not Outcome.PASSED)
         found.append(f"the verdict is {verdict.outcome.value}: {one_line(reasons, 600).rstrip('.')}")
-    elif not any(check.outcome is Outcome.PASSED for check in verdict.checks):
+    elif not any(check.counts and check.outcome is verdict.outcome for check in verdict.checks):
         found.append("the verdict rests on no check")
     if verdict.purpose != "release":
         found.append("it was reached in a pull request (purpose: check), which never promotes")

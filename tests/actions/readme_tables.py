@@ -1,20 +1,29 @@
-"""Writes the tables of inputs and outputs into README.md, from the action.yml files.
+"""Writes what the documentation says of inputs, outputs and the policy, from the action.yml files and the code.
 
-`scripts/run --python dev -m tests.actions.readme_tables` rewrites what stands between the markers; with `--check` it
-only says whether the tables are current (exit 1 if not). A table begins after `<!-- table: FOLDER inputs -->` (or
-`outputs`) and ends before `<!-- end -->`.
+`scripts/run --python dev -m tests.actions.readme_tables` rewrites what stands between the markers, and the schemas;
+with `--check` it only says whether all is current (exit 1 if not). A table begins after `<!-- table: FOLDER inputs -->`
+(or `outputs`) in README.md, `<!-- fields: CLASS -->` in docs/policy.md, and ends before `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 from tests.actions import action_files
 
+sys.path.insert(0, str(action_files.ROOT / "scripts"))
+
+from champion_gate import policy, verdict
+
 COMMAND = "scripts/run --python dev -m tests.actions.readme_tables"
 README = action_files.ROOT / "README.md"
+DOCS = action_files.ROOT / "docs"
 _TABLE = re.compile(r"(<!-- table: (\S+) (inputs|outputs) -->\n).*?(<!-- end -->)", re.DOTALL)
+_FIELDS = re.compile(r"(<!-- fields: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(folder: str, kind: str) -> str:
@@ -36,14 +45,51 @@ def marked(text: str) -> set[tuple[str, str]]:
     return {(match[2], match[3]) for match in _TABLE.finditer(text)}
 
 
+def fields(name: str) -> str:
+    """The Markdown table of one part of a policy."""
+    lines = ["| field | default | what it is |", "|---|---|---|"]
+    for field in getattr(policy, name).model_fields.values():
+        default = "required" if field.is_required() else _default(field.get_default())
+        description = str(field.description).replace("|", chr(92) + "|")
+        lines.append(f"| `{field.alias}` | {default} | {description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value is None or value == ():
+        return "-"
+    return f"`{json.dumps(value)}`" if isinstance(value, bool | int | float) else f"`{value}`"
+
+
+def schema(model: Any) -> str:
+    """The JSON Schema of a document, for editors and validators."""
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
+    return json.dumps(found, indent=2) + "\n"
+
+
+def generated() -> dict[Path, str]:
+    """Every file that holds something generated, as it should be."""
+    page = DOCS / "policy.md"
+    text = _FIELDS.sub(lambda match: f"{match[1]}\n{fields(match[2])}\n{match[3]}", page.read_text(encoding="utf-8"))
+    return {
+        README: current(README.read_text(encoding="utf-8")),
+        page: text,
+        DOCS / "policy.schema.json": schema(policy.Policy),
+        DOCS / "verdict.schema.json": schema(verdict.Verdict),
+    }
+
+
 def main(arguments: list[str]) -> int:
-    before = README.read_text(encoding="utf-8")
-    after = current(before)
+    """Write what is not current, or with --check say so."""
+    stale = [
+        path for path, text in generated().items() if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
     if arguments == ["--check"]:
-        if before != after:
-            print(f"README.md: its tables are not current. Run: {COMMAND}", file=sys.stderr)
-        return int(before != after)
-    README.write_text(after, encoding="utf-8")
+        for path in stale:
+            print(f"{path.relative_to(action_files.ROOT)} is not current. Run: {COMMAND}", file=sys.stderr)
+        return int(bool(stale))
+    for path, text in generated().items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Simulates releases of equal and of worse models, and counts what is promoted: by this gate, and by the bare rule.
 
-The bare rule is what people write by hand: promote if mean(c) >= 0.98 mean(p). Both rules see the same figures. The gate
-is asked through `decision.decide`, with the default policy; nothing of it is written again here.
+The bare rule is what people write by hand: promote if mean(c) >= 0.98 mean(p). Both rules see the same figures. The
+gate is asked through `decision.decide`, with the default policy; nothing of it is written again here.
 
 Generators, each with a challenger whose true mean is exactly the share (1 - loss) of the champion's:
   beta          per-query scores like NDCG's: Beta(2.4, 1.2), pairs independent but for a common query difficulty

@@ -22,7 +22,26 @@ def home(tmp_path):
 
 
 def test_every_command_has_a_lock():
-    assert {lock for lock, _ in launch.COMMANDS.values()} <= {path.stem for path in ROOT.glob("requirements/*.txt")}
+    locks = {lock for said, _ in launch.COMMANDS.values() for lock in said.split(" or ")}
+    assert locks <= {path.stem for path in ROOT.glob("requirements/*.txt")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "lock"),
+    [
+        ([], {}, "registry"),
+        (["--evaluation-data-version", "queries-1"], {}, "registry"),
+        (["--evaluation-data", "queries.parquet"], {}, "scoring"),
+        (["--scores=scores.csv"], {}, "scoring"),
+        ([], {"CHAMPION_GATE_QRELS": "qrels.txt"}, "scoring"),
+        ([], {"CHAMPION_GATE_QRELS": " "}, "registry"),
+    ],
+)
+def test_a_gate_gets_what_reads_judged_queries_only_where_there_are_some(monkeypatch, arguments, environ, lock):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert launch.lock_of("validate-model", arguments) == lock
+    assert launch.lock_of("promote-alias", arguments) == "registry"
 
 
 def test_help_has_one_line_for_every_command():

@@ -1,0 +1,104 @@
+"""What earlier gates found for a version, so that a champion is not scored again on the same queries.
+
+A gate run says in its tags which data, metrics and versions its per-query table is of, and what the file's bytes
+hash to. Anything that does not fit is left alone, and the model is scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from champion_gate import lineage
+from champion_gate.errors import OutsideWorldFailed
+from champion_gate.github import log
+from champion_gate.per_query import FILE, SIDES, read_side
+from champion_gate.rank_metrics import RankMetric
+from champion_gate.registry import Registry, Run, Version
+from champion_gate.release_log import ReleaseLog
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DATASET_TAG = "gate.dataset_digest"
+OPTIONS_TAG = "gate.metric_options"
+TABLE_TAG = "gate.per_query_digest"
+_LOOKED_AT = 5
+
+
+def side_tag(side: str) -> str:
+    """The tag of a gate run that says which version it measured as `side`."""
+    return f"gate.measured.{side}"
+
+
+def identity(version: Version) -> str:
+    """A version as those tags name it: a number is used again where the last version was deleted."""
+    return f"{version.number}@{version.created}"
+
+
+def tags(
+    digest: str, metrics: Sequence[RankMetric], measured: Mapping[str, Version], table: Path | None
+) -> dict[str, str]:
+    """What a gate run says of its per-query table."""
+    found = {DATASET_TAG: digest, OPTIONS_TAG: _options(metrics)}
+    found |= {side_tag(side): identity(version) for side, version in measured.items()}
+    if table is not None:
+        found[TABLE_TAG] = file_digest(table)
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return "sha256:" + digest.hexdigest()
+
+
+def figures(
+    registry: Registry,
+    release_log: ReleaseLog,
+    version: Version,
+    digest: str,
+    metrics: Sequence[RankMetric],
+    query_ids: list[str],
+    folder: Path,
+) -> tuple[str, dict[str, NDArray[np.float64]]] | None:
+    """The newest gate run that measured `version` on this data by these metrics, and the version's figures.
+
+    None if there is none, or its table cannot be read: then the model has to be scored.
+    """
+    for run in release_log.gates_on(DATASET_TAG, digest)[:_LOOKED_AT]:
+        side = _side_of(run, version, metrics)
+        if side is None:
+            continue
+        try:
+            table = _table(registry, run, folder)
+            return run.id, read_side(table, side, query_ids, [metric.name for metric in metrics])
+        except (OutsideWorldFailed, ValueError) as error:
+            log(f"The per-query table of gate run {run.id} is not used: {error}")
+    return None
+
+
+def _table(registry: Registry, run: Run, folder: Path) -> Path:
+    table = registry.download_artifact(run.id, FILE, folder)
+    if file_digest(table) != run.tags.get(TABLE_TAG):
+        raise ValueError("it is not the file that the gate wrote")
+    return table
+
+
+def _side_of(run: Run, version: Version, metrics: Sequence[RankMetric]) -> str | None:
+    if run.tags.get("gate.state") != lineage.DONE or TABLE_TAG not in run.tags:
+        return None
+    if run.tags.get(OPTIONS_TAG) != _options(metrics):
+        return None
+    return next((side for side in SIDES if run.tags.get(side_tag(side)) == identity(version)), None)
+
+
+def _options(metrics: Sequence[RankMetric]) -> str:
+    return json.dumps({metric.name: metric.options() for metric in metrics}, sort_keys=True, separators=(",", ":"))
