@@ -6,14 +6,16 @@ Formats: https://docs.github.com/actions/reference/workflows-and-actions/workflo
 from __future__ import annotations
 
 import getpass
+import json
 import os
+import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from champion_gate.errors import OutsideWorldFailed
 from champion_gate.text import one_line, utf8
@@ -21,6 +23,8 @@ from champion_gate.text import one_line, utf8
 # GitHub refuses a step's summary above 1 MiB; annotations are cut at 4096 characters.
 _SUMMARY_BYTES = 1024 * 1024 - 4096
 _ANNOTATION_CHARACTERS = 4000
+# GitHub delivers no event above 25 MB.
+_EVENT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,13 @@ class Context:
     run_id: str
     run_url: str
     event: str
+    server_url: str = "https://github.com"
+    api_url: str = "https://api.github.com"
+    graphql_url: str = "https://api.github.com/graphql"
+    pull_request: int | None = None
+    """Number of the pull request that this job is about."""
+    from_fork: bool = False
+    """Whether that pull request is known to come from another repository."""
 
     @property
     def is_pull_request(self) -> bool:
@@ -45,7 +56,11 @@ def context() -> Context:
     """Who runs this, and on which commit: from the runner, else from git, else from the system."""
     get = os.environ.get
     repository, run_id = get("GITHUB_REPOSITORY", ""), get("GITHUB_RUN_ID", "")
-    server = (get("GITHUB_SERVER_URL", "") or "https://github.com").rstrip("/")
+    server = (get("GITHUB_SERVER_URL", "") or Context.server_url).rstrip("/")
+    api = (get("GITHUB_API_URL", "") or Context.api_url).rstrip("/")
+    # Enterprise Server has its APIs at /api/v3 and /api/graphql.
+    graphql = get("GITHUB_GRAPHQL_URL", "") or f"{api.removesuffix('/v3')}/graphql"
+    number, from_fork = _pull_request(_event(get("GITHUB_EVENT_PATH", "")), get("GITHUB_REF", ""))
     return Context(
         actor=utf8(get("GITHUB_ACTOR", "") or _git("config", "user.name") or _user()),
         commit=utf8(get("GITHUB_SHA", "") or _git("rev-parse", "HEAD")),
@@ -56,7 +71,54 @@ def context() -> Context:
         run_id=utf8(run_id),
         run_url=utf8(f"{server}/{repository}/actions/runs/{run_id}" if repository and run_id else ""),
         event=get("GITHUB_EVENT_NAME", ""),
+        server_url=utf8(server),
+        api_url=utf8(api),
+        graphql_url=utf8(graphql),
+        pull_request=number,
+        from_fork=from_fork,
     )
+
+
+def _event(path: str) -> Any:
+    """What started the workflow, as GitHub wrote it down; None if that cannot be read."""
+    if not path:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            return json.loads(file.read(_EVENT_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None  # it only says where to comment, and the ref may say that too
+
+
+def _pull_request(event: Any, ref: str) -> tuple[int | None, bool]:
+    """The pull request's number, and whether it is known to come from a fork.
+
+    Payloads: https://docs.github.com/webhooks/webhook-events-and-payloads
+    """
+    from_fork = False
+    if pull := _at(event, "pull_request"):
+        # A fork that was deleted since leaves no repository at the head.
+        from_fork = _at(pull, "head", "repo", "id") != _at(pull, "base", "repo", "id")
+    elif run := _at(event, "workflow_run"):
+        here = _at(event, "repository", "id")
+        from_fork = _at(run, "head_repository", "id") != here
+        # The list also names pull requests that this branch has in other repositories, and none that come from a fork.
+        listed = _at(run, "pull_requests")
+        pulls = listed if isinstance(listed, list) else []
+        pull = next((each for each in pulls if _at(each, "base", "repo", "id") in (here, None)), None)
+    elif _at(event, "issue", "pull_request"):  # what GitHub calls an issue is one only with this
+        pull = _at(event, "issue")
+    named = re.fullmatch(r"([1-9][0-9]{0,17})", str(_at(pull, "number"))) or re.fullmatch(
+        r"refs/pull/([1-9][0-9]{0,17})/(?:merge|head)", ref
+    )
+    return int(named[1]) if named else None, from_fork
+
+
+def _at(document: Any, *keys: str) -> Any:
+    """The value at a path of keys; None where anything of it is missing or is no object."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
 def _git(*arguments: str) -> str:
