@@ -207,6 +207,12 @@ class Ranking:
     ties: Ties | None
     """None if there are none."""
 
+    def down_to(self, k: int) -> Ranking:
+        """What is needed of it to measure k ranks: all where there are ties, whose documents share what they bring."""
+        if self.ties is not None or k >= self.labels.shape[1]:
+            return self
+        return Ranking(self.labels[:, :k], None if self.retrieved is None else self.retrieved[:, :k], None)
+
     def values(self, of_documents: Floats) -> Floats:
         """What documents bring, nothing where they are not retrieved."""
         return of_documents if self.retrieved is None else np.where(self.retrieved, of_documents, 0.0)
@@ -307,6 +313,7 @@ def ideal_dcg(ordered: Floats, k: int, gain: Gain) -> Floats:
 
 def dcg(ranking: Ranking, k: int, gain: Gain, ties: TieRule) -> Floats:
     """The DCG@k of each ranking, shape (queries,)."""
+    ranking = ranking.down_to(k)
     values = ranking.values(gains(ranking.labels, gain))
     if ranking.ties is not None:
         values = ranking.ties.mean(values) if ties == "average" else ranking.ties.lowest_first(values)

@@ -175,6 +175,7 @@ def _reached(metric: RankMetric, ranking: Ranking) -> Floats:
     """DCG, reciprocal rank, sum of precisions, or number of relevant documents of each ranking."""
     if metric.kind == "ndcg":
         return ndcg.dcg(ranking, metric.k, metric.gain, metric.ties)
+    ranking = ranking.down_to(metric.k)
     relevant = ranking.values((ranking.labels >= metric.relevant_from).astype(np.float64))
     if ranking.ties is not None and metric.ties == "average":
         return _EXPECTED[metric.kind](relevant, ranking.ties, metric.k)
