@@ -3,7 +3,10 @@
 Every query has 5 to 40 documents (products), each with a grade from 0 (bad) to 4 (perfect). The grade depends
 on the features the way it does in a real shop: not linearly, not on each alone, and never quite.
 
-    python data.py --output data     writes data/train.npz and data/validation.npz, prints their versions
+    python data.py --output data     writes data/train.npz, data/validation.npz and data/evaluation.parquet
+
+The first two are for training. The third is what the gate judges by: other queries of the same shop, which no training
+sees, as a table with one row per document.
 """
 
 from __future__ import annotations
@@ -11,15 +14,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SEED = 20
 TRAIN_QUERIES = 1500
 VALIDATION_QUERIES = 600
+EVALUATION_QUERIES = 800
 
 FEATURES = (
     "bm25_title",
@@ -86,6 +94,27 @@ class Split:
         """The named features, in that order."""
         return self.features[:, [FEATURES.index(name) for name in names]]
 
+    def table(self) -> pd.DataFrame:
+        """One row per document: `query_id`, `document_id`, the slices, `label`, and the features.
+
+        How popular a query is stands in `query_popularity`, since `popularity` is that of a document.
+        """
+        import pandas as pd
+
+        of = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        number = np.arange(len(of)) - np.repeat(np.cumsum(self.sizes) - self.sizes, self.sizes)
+        queries = self.query_ids[of]
+        columns = {
+            "query_id": queries,
+            "document_id": [f"{query}-{each:02d}" for query, each in zip(queries, number, strict=True)],
+            **{
+                f"query_{name}" if name in FEATURES else name: self.slices[of, column]
+                for column, name in enumerate(SLICES)
+            },
+            "label": self.labels,
+        }
+        return pd.DataFrame(columns).join(pd.DataFrame(self.features, columns=list(FEATURES)))
+
     def save(self, path: Path) -> None:
         """Write it as one compressed NumPy file."""
         np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
@@ -107,6 +136,12 @@ def generate(
     in_validation = np.zeros(total, dtype=bool)
     in_validation[rng.permutation(total)[:validation_queries]] = True
     return _select(everything, ~in_validation), _select(everything, in_validation)
+
+
+def evaluation(seed: int = SEED, queries: int = EVALUATION_QUERIES) -> Split:
+    """Queries to evaluate on, in neither of the other splits."""
+    split = _judged_queries(np.random.default_rng([seed, 1]), queries)
+    return replace(split, query_ids=np.array([f"e{number:05d}" for number in range(queries)]))
 
 
 def load_or_generate(folder: Path | None, seed: int = SEED) -> tuple[Split, Split]:
@@ -245,9 +280,9 @@ def _softplus(x: Floats) -> Floats:
 
 
 def main() -> None:
-    """Write both splits, and print their versions as an action's outputs want them."""
+    """Write the splits, and print the versions of the first two as an action's outputs want them."""
     parser = argparse.ArgumentParser(description="Generate judged search queries.")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write train.npz and validation.npz there")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the files there")
     parser.add_argument("--seed", type=int, default=SEED, help="(default: %(default)s)")
     options = parser.parse_args()
     train, validation = generate(options.seed)
@@ -255,6 +290,7 @@ def main() -> None:
         options.output.mkdir(parents=True, exist_ok=True)
         train.save(options.output / "train.npz")
         validation.save(options.output / "validation.npz")
+        evaluation(options.seed).table().to_parquet(options.output / "evaluation.parquet", index=False)
     print(f"data-version={train.version}")
     print(f"evaluation-data-version={validation.version}")
 

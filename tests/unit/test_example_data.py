@@ -73,6 +73,19 @@ def test_what_was_saved_is_what_is_loaded(splits, tmp_path):
         assert data.Split.load(tmp_path / "split.npz").version == split.version
 
 
+def test_the_evaluation_queries_are_others_and_a_table_says_all_of_them(splits):
+    split = data.evaluation()
+    table = split.table()
+    assert len(table) == len(split.labels)
+    assert list(table.query_id.unique()) == list(split.query_ids)
+    assert not set(split.query_ids) & {*splits[0].query_ids, *splits[1].query_ids}
+    assert not table.duplicated(["query_id", "document_id"]).any()
+    assert (table.groupby("query_id")[["device", "locale", "query_popularity"]].nunique() == 1).all(axis=None)
+    assert set(data.FEATURES) < set(table.columns)
+    # Each slice that the policy requires has the queries that it takes.
+    assert table.groupby("device").query_id.nunique()[["mobile", "desktop"]].min() >= 200
+
+
 def test_the_command_writes_both_splits_and_prints_their_versions_as_outputs(tmp_path):
     printed = subprocess.run(
         [sys.executable, EXAMPLE / "data.py", "--output", tmp_path / "new" / "data"],
