@@ -1,4 +1,4 @@
-"""The demo: three releases of a real ranker and a rollback, on an MLflow server of its own.
+"""The demo: releases of a real ranker and a rollback, on an MLflow server of its own.
 
 Started by scripts/demo with an interpreter's standard library only. What it shows it also checks, and it asks the
 registry itself, not the commands that it shows.
@@ -45,9 +45,10 @@ SERVER_LIMIT = 120.0
 GRACE = 10.0
 
 DESCRIPTION = """\
-Shows the life of a model on this machine: a first release, a better one, a worse one that the gate refuses, and a
-rollback. Starts MLflow on SQLite on a free local port, trains a real search ranker three times, and stops MLflow in
-the end. Takes about a minute; the first time it also installs what it needs, below the cache folder.
+Shows the life of a model on this machine: a first release, a better one, one of which the gate cannot be sure, a worse
+one that it refuses, and a rollback. Starts MLflow on SQLite on a free local port, trains a real search ranker four
+times, and stops MLflow in the end. Takes about a minute; the first time it also installs what it needs, below the cache
+folder.
 """
 
 
@@ -226,6 +227,7 @@ class Demo:
         self.prepare()
         self.first_release()
         self.better_release()
+        self.doubtful_release()
         self.worse_release()
         self.rollback()
         self.history()
@@ -234,6 +236,10 @@ class Demo:
         server, *options = self.server_command(UI_PORT)
         self.screen.command(f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false {server}", *options)
         self.screen.line(f"and open http://127.0.0.1:{UI_PORT}/#/models/{MODEL}")
+        self.screen.line()
+        self.screen.line("The gate's reports are pages to open in a browser:", "1")
+        for report in sorted((self.state / "reports").iterdir()):
+            self.screen.line(f"  {report}")
 
     def prepare(self) -> None:
         """Make what is needed. The server takes longest, so the rest is made while it starts."""
@@ -246,8 +252,10 @@ class Demo:
         server = Server(self, empty_database)
         server.start()
         self.output_of("scripts/run --python registry -c ''")
-        self.screen.command(f"{PYTHON} examples/search-ranker/data.py")
-        versions = self.output_of(f"{PYTHON} examples/search-ranker/data.py")
+        self.output_of("scripts/run --python scoring -c ''")
+        make_data = f"{PYTHON} examples/search-ranker/data.py --output {shlex.quote(str(self.state / 'data'))}"
+        self.screen.command(make_data)
+        versions = self.output_of(make_data)
         self.screen.line(versions.strip())
         self.data_options = tuple(f"--{line.replace('=', ' ')}" for line in versions.split())
         self.registry = server.wait_until_it_answers()
@@ -264,8 +272,8 @@ class Demo:
             f"-- {TRAIN} --rounds 40 --features bm25_title,bm25_body,exact_match",
         )
         self.check({"challenger": "1"})
-        self.screen.heading("Gate it: there is no champion to compare with, so a threshold decides")
-        self.show(f"scripts/run validate-model --model-name {MODEL} --threshold 0.65")
+        self.screen.heading("Gate it on judged queries: there is no champion to compare with, so a threshold decides")
+        self.show(f"scripts/run validate-model --model-name {MODEL}", *self.gate_options("1"))
         self.check({"challenger": "1"}, judged=("1", "passed"))
         self.screen.heading("Promote it: serving loads the alias 'champion', so moving it is the deployment")
         self.show(f"scripts/run promote-alias --model-name {MODEL}")
@@ -274,39 +282,56 @@ class Demo:
     def better_release(self) -> None:
         """A model that beats the champion."""
         self.screen.heading("Release a better one, that knows clicks and prices too: the three steps in one command")
-        self.release("--rounds 100")
+        self.release("2", "--rounds 100")
         self.check({"champion": "2", "previous-champion": "1"}, judged=("2", "passed"))
+
+    def doubtful_release(self) -> None:
+        """A model that keeps 98 % of the champion's NDCG, as far as these queries tell: which is not far enough."""
+        self.screen.heading("Release a smaller one, about 2 % worse: the gate cannot be sure, and says what it would take")
+        self.release("3", "--rounds 40", expected=4)
+        aliases = {"champion": "2", "previous-champion": "1", "challenger": "3"}
+        self.check(aliases, judged=("3", "inconclusive"))
 
     def worse_release(self) -> None:
         """A model that the gate must stop."""
         self.screen.heading("Release a worse one, whose click rates stand on the wrong rows: the gate must say no")
-        self.release("--rounds 100 --break-feature ctr", expected=1)
-        aliases = {"champion": "2", "previous-champion": "1", "challenger": "3"}
-        self.check(aliases, judged=("3", "failed"))
+        self.release("4", "--rounds 100 --break-feature ctr", expected=1)
+        aliases = {"champion": "2", "previous-champion": "1", "challenger": "4"}
+        self.check(aliases, judged=("4", "failed"))
 
     def rollback(self) -> None:
         """A champion that passed the gate and is bad nevertheless."""
         self.screen.heading("Take the last release back")
         reason = "Fewer purchases on mobile since the release"
         self.show(f"scripts/run rollback --model-name {MODEL} --reason {shlex.quote(reason)}")
-        self.check({"champion": "1", "rolled-back": "2", "challenger": "3"})
+        self.check({"champion": "1", "rolled-back": "2", "challenger": "4"})
 
     def history(self) -> None:
         """What all this left behind."""
         self.screen.heading("Read what happened: who, when, what, and why")
         self.show(f"scripts/run history --model-name {MODEL}")
         entries = self.registry.log_entries()
-        right = {"gate": 3, "promotion": 2, "rollback": 1}
+        right = {"gate": 4, "promotion": 2, "rollback": 1}
         if entries != right:
             raise DemoFailed(f"The release log holds {dict(entries)}; {right} is right.")
-        self.screen.checked("the release log holds 3 gates, 2 promotions and 1 rollback")
+        self.screen.checked("the release log holds 4 gates, 2 promotions and 1 rollback")
 
-    def release(self, training: str, expected: int = 0) -> None:
+    def gate_options(self, version: str) -> tuple[str, ...]:
+        """What the gate of a version is told: by which policy, on which queries, and where its report goes."""
+        report = shlex.quote(str(self.state / "reports" / f"version-{version}.html"))
+        data = shlex.quote(str(self.state / "data" / "evaluation.parquet"))
+        return (
+            f"--policy examples/search-ranker/policy.yml --evaluation-data {data}",
+            f"--document-column document_id --report-file {report}",
+        )
+
+    def release(self, version: str, training: str, expected: int = 0) -> None:
         """Train, validate and promote in one command."""
         self.show(
             "scripts/run release",
             f"--experiment-name /search/ranking/training --model-name {MODEL}",
             *self.data_options,
+            *self.gate_options(version),
             f"-- {TRAIN} {training}",
             expected=expected,
         )

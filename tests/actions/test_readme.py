@@ -38,7 +38,7 @@ def our_steps(workflow: str) -> list[tuple[dict[str, Any], action_files.ActionFi
 
 
 def test_it_shows_a_release_a_rollback_and_the_actions_one_by_one():
-    assert set(WORKFLOWS) == {"release", "rollback", "release-in-steps"}
+    assert set(WORKFLOWS) == {"release", "rollback", "release-in-steps", "check"}
     used = {action.folder for workflow in WORKFLOWS.values() for _, action in our_steps(workflow)}
     assert used == set(action_files.FOLDERS)
 
@@ -47,10 +47,21 @@ def test_it_shows_a_release_a_rollback_and_the_actions_one_by_one():
 def test_a_workflow_asks_for_little_and_for_one_move_at_a_time(name):
     workflow = document(WORKFLOWS[name])
     assert workflow["permissions"] == {}
-    assert workflow["concurrency"] == {"group": "search-ranker", "cancel-in-progress": False}
+    comments = any(step.get("with", {}).get("comment") == "true" for step, _ in our_steps(WORKFLOWS[name]))
+    if name != "check":
+        assert workflow["concurrency"] == {"group": "search-ranker", "cancel-in-progress": False}
+    allowed = {"contents": "read", **({"pull-requests": "write"} if comments else {})}
     for job in workflow["jobs"].values():
-        assert job["permissions"] in ({}, {"contents": "read"})
+        assert job["permissions"].items() <= allowed.items()
         assert "MLFLOW_TRACKING_URI" in job["env"]
+
+
+def test_a_check_of_a_pull_request_moves_nothing():
+    check = document(WORKFLOWS["check"])
+    assert check["on"] == "pull_request"
+    steps = our_steps(WORKFLOWS["check"])
+    assert [action.folder for _, action in steps] == ["actions/train-and-register", "actions/validate-model"]
+    assert steps[0][0]["with"]["alias"] == "none"
 
 
 @pytest.mark.parametrize("workflow", [*WORKFLOWS.values(), *WRITTEN.values()], ids=[*WORKFLOWS, *WRITTEN])
@@ -64,7 +75,7 @@ def test_a_workflow_gives_actions_the_inputs_they_have_and_takes_the_outputs_the
             assert given >= {name for name, spec in action.inputs.items() if spec.get("required")}
         # An expression pasted into a command would run what others wrote.
         assert "${{" not in step.get("with", {}).get("command", "")
-        actions[step["id"]] = action
+        actions[step.get("id")] = action
     for step, output in re.findall(r"steps\.([\w-]+)\.outputs\.([\w-]+)", workflow):
         assert output in actions[step].outputs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -161,27 +162,37 @@ def test_nothing_of_a_finished_demo_runs_on(finished):
 def test_output_that_goes_to_no_terminal_is_plain_and_complete(finished):
     assert "\x1b" not in finished.output
     headings = re.findall(r"^== (\d+)\. .+  \[\d+ s\]$", finished.output, re.MULTILINE)
-    assert headings == [str(number) for number in range(1, 9)]
-    assert re.findall(r"^\(exit code (\d)", finished.output, re.MULTILINE) == list("0000100")
-    assert finished.output.count("\nchecked: ") == 7
+    assert headings == [str(number) for number in range(1, 10)]
+    assert re.findall(r"^\(exit code (\d)", finished.output, re.MULTILINE) == list("00004100")
+    assert finished.output.count("\nchecked: ") == 8
     for command in ("train-and-register", "validate-model", "promote-alias", "release", "rollback", "history"):
         assert f"\n$ scripts/run {command} " in finished.output
 
 
 def test_the_registry_holds_what_the_demo_tells(client):
     model = client.get_registered_model("search-ranker")
-    assert model.aliases == {"champion": "1", "rolled-back": "2", "challenger": "3"}
-    tags = {number: client.get_model_version("search-ranker", number).tags for number in "123"}
-    assert [tags[number]["gate.outcome"] for number in "123"] == ["passed", "passed", "failed"]
+    assert model.aliases == {"champion": "1", "rolled-back": "2", "challenger": "4"}
+    tags = {number: client.get_model_version("search-ranker", number).tags for number in "1234"}
+    assert [tags[number]["gate.outcome"] for number in "1234"] == ["passed", "passed", "inconclusive", "failed"]
     assert "Fewer purchases" in tags["2"]["rollback_reason"]
-    first, better, worse = (float(tags[number]["validation_ndcg"]) for number in "123")
-    assert 0.65 < first < worse < 0.98 * better
+    first, better, doubtful, worse = (float(tags[number]["validation_ndcg"]) for number in "1234")
+    assert 0.65 < first < worse < 0.98 * better < doubtful
+    verdict = json.loads(tags["2"]["gate.verdict.champion"])
+    assert verdict["basis"] == "judged queries"
+    assert verdict["isolation"]
+
+
+def test_the_reports_are_where_the_demo_says(finished):
+    reports = re.findall(r"^  (/.*version-\d\.html)$", finished.output, re.MULTILINE)
+    assert [Path(report).name for report in reports] == [f"version-{number}.html" for number in "1234"]
+    for report, outcome in zip(reports, ("passed", "passed", "inconclusive", "failed"), strict=True):
+        assert outcome in Path(report).read_text(encoding="utf-8")
 
 
 def test_all_runs_ended_and_name_the_data_they_used(client):
     training = client.get_experiment_by_name("/search/ranking/training")
     runs = client.search_runs([training.experiment_id])
-    assert len(runs) == 3
+    assert len(runs) == 4
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         assert run.data.tags["data.version"] == run.data.params["train_data"]
@@ -192,7 +203,7 @@ def test_the_release_log_holds_every_gate_and_move(client):
     log = client.get_experiment_by_name("/search/search-ranker/releases")
     runs = client.search_runs([log.experiment_id], order_by=["attributes.start_time ASC"])
     kinds = [run.data.tags["gate.kind"] for run in runs]
-    assert kinds == ["gate", "promotion", "gate", "promotion", "gate", "rollback"]
+    assert kinds == ["gate", "promotion", "gate", "promotion", "gate", "gate", "rollback"]
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
@@ -270,12 +281,13 @@ def test_the_demo_says_so_when_something_is_not_as_it_should_be(tmp_path):
     for folder in ("scripts", "examples", "requirements"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     script = tmp_path / "examples" / "search-ranker" / "train.py"
-    honest = "METRIC: float(np.nanmean(values)),"
+    honest = "model = xgb.train("
     assert honest in script.read_text()
-    script.write_text(script.read_text().replace(honest, "METRIC: 0.5,"))
+    # A model that learned from the wrong labels: the gate measures it itself, whatever the training logs.
+    script.write_text(script.read_text().replace("split.labels, qid", "4 - split.labels, qid"))
     with Demo(["--keep", str(tmp_path / "state")], root=tmp_path) as demo:
         assert demo.wait() == 1
-        command = "scripts/run validate-model --model-name search-ranker --threshold 0.65"
+        command = "scripts/run validate-model --model-name search-ranker"
         assert f"demo: error: '{command}' ended with exit code 1; 0 is right." in demo.output
         assert demo.left_over() == []
     assert (tmp_path / "state" / "server.log").is_file()

@@ -313,6 +313,7 @@ def test_outside_github_the_report_is_on_stdout_and_logs_on_stderr(cli, world, c
     printed = validate(cli, world, "--json", github=False)
     assert set(printed.json()) == {
         *("verdict", "version", "champion-version", "metric", "champion-metric", "reason", "gate-run-id"),
+        *("basis", "dataset-digest", "queries", "ratio-lower", "ratio-upper", "queries-needed", "report-uri"),
     }
 
 
