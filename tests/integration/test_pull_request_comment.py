@@ -153,7 +153,9 @@ def test_somebody_with_a_name_like_ours_is_a_stranger(api, stranger):
     assert api.bodies()[forged] == text("forged")
 
 
-@pytest.mark.parametrize("body", [f"> {MARKER}\n> passed", f"See {MARKER}", f"\n{MARKER}", MARKER[:-4]])
+@pytest.mark.parametrize(
+    "body", [f"> {MARKER}\n> passed", f"See {MARKER}", f"\n{MARKER}", f"{MARKER} passed", MARKER[:-4]]
+)
 def test_our_users_comment_that_only_quotes_the_marker_is_left(api, body):
     quoting = api.add(ACTIONS, body)
     assert post(api).state == "created"
@@ -440,6 +442,12 @@ def test_a_look_up_is_repeated_after_a_servers_error(api, status):
     assert post(api).state == "created"
 
 
+def test_a_server_that_asks_for_more_time_than_there_is_is_given_up_at_once(api):
+    api.refuse(503, headers={"Retry-After": "3600"})
+    assert "503" in post(api).reason
+    assert len(api.requests) == 1
+
+
 def test_an_update_is_repeated_after_a_servers_error(api):
     own = api.add(ACTIONS, text("old"))
     api.refuse(502, "PATCH", times=2)
@@ -505,6 +513,7 @@ def test_a_network_that_fails_ends_in_no_comment(api, monkeypatch, fault):
     with fault_proxy(api.uri) as proxy:
         getattr(proxy.when("GET"), fault)()
         posted = post(proxy)
+        assert len(proxy.seen("GET")) > 1
     assert (posted.state, posted.level) == ("not_posted", "warning")
     assert api.writes == []
 
