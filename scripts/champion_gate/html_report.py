@@ -18,7 +18,19 @@ from champion_gate import charts
 from champion_gate.charts import Histogram, Scale, Span
 from champion_gate.decision import Check, Estimate, Outcome, SliceKey
 from champion_gate.text import one_line
-from champion_gate.verdict_view import Asked, Counts, Row, View, advice, figure, interval, lines, signed, web_address
+from champion_gate.verdict_view import (
+    Asked,
+    Counts,
+    Row,
+    View,
+    advice,
+    figure,
+    interval,
+    lines,
+    policy_lines,
+    signed,
+    web_address,
+)
 
 if TYPE_CHECKING:
     from champion_gate.gate import Judged
@@ -32,7 +44,6 @@ _QUERIES = 10
 _METRICS_WITH_QUERIES = 5
 _MOVES = 20
 _REASONS = 12
-_POLICY_LINES = 400
 _COLUMNS = 4
 
 
@@ -109,7 +120,6 @@ def render(judged: Judged) -> str:
             csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             facts=_facts(view),
             metrics=[_metric(view, name, f"m{i}") for i, name in enumerate(view.metrics)],
-            servable=[lines(check.reason) for check in judged.decision.checks if check.name == "servable"],
             reasons=view.open_reasons[:_REASONS],
             slices=_slices(view),
             queries=[(name, *view.extremes(name, _QUERIES)) for name in paired[:_METRICS_WITH_QUERIES]],
@@ -118,7 +128,7 @@ def render(judged: Judged) -> str:
             moves_left_out=max(0, len(judged.entries) - _MOVES),
             provenance=_provenance(view),
             run_address=web_address(judged.job.run_url),
-            policy_yaml=_policy_lines(judged),
+            policy_yaml=policy_lines(judged.policy),
         )
     )
 
@@ -135,6 +145,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "figure": figure,
+        "lines": lines,
         "signed": signed,
         "thousands": "{:,}".format,
         "when": _when,
@@ -399,15 +410,6 @@ def _version(who: str, version: Version) -> list[tuple[str, str]]:
 
 def _options(options: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {value}" for key, value in options.items())
-
-
-def _policy_lines(judged: Judged) -> list[str]:
-    """The policy as YAML, line by line: each is escaped for itself."""
-    found = judged.policy.yaml().splitlines()
-    shown = [one_line(line, 300) for line in found[:_POLICY_LINES]]
-    if len(found) > _POLICY_LINES:
-        shown.append(f"# {len(found) - _POLICY_LINES:,} more lines are left out here.")
-    return shown
 
 
 def _markup(svg: str) -> Markup:

@@ -1,38 +1,92 @@
-"""Results as Markdown for the job summary, and as plain text for a terminal. The prose is in `templates/`."""
+"""Results as Markdown for the job summary and the pull request, and as plain text. The prose is in `templates/`."""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from champion_gate.decision import Outcome
+from champion_gate import charts
+from champion_gate.decision import Check, Outcome
 from champion_gate.errors import GateError
-from champion_gate.gate import Judged
-from champion_gate.lineage import Entry
-from champion_gate.move_writes import Moved
 from champion_gate.text import markdown, one_line
-from champion_gate.training import Trained
+from champion_gate.verdict_view import View, figure, interval, lines, policy_lines, signed, web_address
+
+if TYPE_CHECKING:
+    from champion_gate.gate import Judged
+    from champion_gate.lineage import Entry
+    from champion_gate.move_writes import Moved
+    from champion_gate.training import Trained
 
 MARKS = {Outcome.PASSED.value: "✅", Outcome.FAILED.value: "❌", Outcome.INCONCLUSIVE.value: "❔"}
+# GitHub takes 1 MiB of summary from a step, in which a training and a promotion may report, too.
+SUMMARY_BYTES = 700_000
+# GitHub takes 65 536 characters of comment; bytes are counted here, of which there are never fewer.
+COMMENT_BYTES = 65_000
+
+ALL, NOTABLE, COUNTS, BARE = range(4)
+"""How much is shown of the slices: all, those that were lost, are open or required, only how many; and of the rest."""
+_ROWS = 150
+_REASONS = 20
+_QUERIES = 5
+_MOVES = 5
+_BINS_A_SIDE = 6
+_TEXT_SLICES = 20
+_NOT_MERMAID = re.compile(r"[^A-Za-z0-9@._/: -]")
+
+
+class _Ready(str):
+    """Markup that this file made, and that is not to be escaped once more."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class _Chart:
+    """A bar chart of Mermaid: its title, axes and bars, and the counts that it draws, if it draws some."""
+
+    title: str
+    x: _Ready
+    y: _Ready
+    bars: str
+    counted: charts.Histogram | None = None
 
 
 @cache
 def _templates(escape: Callable[[str], str]) -> jinja2.Environment:
     # Every value is escaped for where it is shown, whatever the template says: texts may come from outside.
-    return jinja2.Environment(
+    def shown(value: object) -> str:
+        return value if isinstance(value, _Ready) else escape("" if value is None else str(value))
+
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=False,  # noqa: S701  (`finalize` escapes, for Markdown and plain text too)
-        finalize=lambda value: escape("" if value is None else str(value)),
+        finalize=shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
+    environment.filters |= {
+        "figure": figure,
+        "interval": interval,
+        "signed": signed,
+        "thousands": "{:,}".format,
+        "lines": lines,
+        "when": when,
+        "mermaid": lambda text: _Ready(_NOT_MERMAID.sub(" ", text)[:100]),
+        "pre": lambda line: _Ready(html.escape(one_line(line)).replace("@", "&#64;")),
+        "word": _word,
+    }
+    return environment
 
 
 def _both(name: str, **values: Any) -> tuple[str, str]:
@@ -42,9 +96,107 @@ def _both(name: str, **values: Any) -> tuple[str, str]:
     )
 
 
-def verdict(judged: Judged) -> tuple[str, str]:
-    """A gate's verdict, as Markdown and as text."""
-    return _both("verdict", j=judged, d=judged.decision, policy=judged.policy.metrics[0], marks=MARKS, figure=figure)
+def verdict(judged: Judged, limit: int = SUMMARY_BYTES) -> tuple[str, str]:
+    """A gate's verdict, as Markdown of at most `limit` bytes for a job summary, and as text.
+
+    The Markdown says less where it would be too long, and says so: first only of the slices that were lost, are open or
+    required, then only of how many there are, then of nothing but what did not pass.
+    """
+    view = View(judged)
+    values = _values(view)
+    text = _templates(one_line).get_template("verdict.txt.j2").render(values, detail=ALL)
+    return _fitting("verdict.md.j2", values, ALL, limit), re.sub(r"\n{2,}", "\n", text).strip("\n")
+
+
+def comment(judged: Judged, limit: int = COMMENT_BYTES) -> str:
+    """A gate's verdict for those who read a pull request: shorter, and with what it means for them.
+
+    At most `limit` bytes of Markdown.
+    """
+    return _fitting("comment.md.j2", _values(View(judged)), NOTABLE, limit)
+
+
+def _fitting(template: str, values: dict[str, Any], most: int, limit: int) -> str:
+    """The most that a template has to say in `limit` bytes."""
+    found = ""
+    for detail in range(most, BARE + 1):
+        found = _templates(markdown).get_template(template).render(values, detail=detail)
+        found = re.sub(r"\n{3,}", "\n\n", found).strip("\n") + "\n"
+        if len(found.encode()) <= limit:
+            return found
+    notice = "\n\n_Cut here: GitHub shows no more._\n"
+    kept = found.encode()[: limit - len(notice.encode())].decode("utf-8", "ignore")
+    return kept.rpartition("\n")[0] + notice
+
+
+def _values(view: View) -> dict[str, Any]:
+    judged = view.judged
+    by_metric: dict[str, list[Check]] = {name: [] for name in view.metrics}
+    for check in view.slices:
+        by_metric.setdefault(check.metric, []).append(check)
+    main = next(iter(view.differences), None)
+    return {
+        "j": judged,
+        "v": view,
+        "d": judged.decision,
+        "o": view.outcome.value,
+        "marks": MARKS,
+        "rows": view.rows[:_ROWS],
+        "open_rows": [row for row in view.rows if row.check.outcome is not Outcome.PASSED][:_REASONS],
+        "slices": [(name, checks, *_parted(checks)) for name, checks in by_metric.items() if checks],
+        "chart": _chart(view),
+        "queries": (main, *view.extremes(main, _QUERIES)) if main else None,
+        "moves": judged.entries[:_MOVES],
+        "run_address": _Ready(web_address(judged.job.run_url)),
+        "policy": judged.policy.metrics[0],
+        "policy_yaml": policy_lines(judged.policy),
+        "text_slices": view.notable_slices[:_TEXT_SLICES],
+        "text_slices_left_out": max(0, len(view.notable_slices) - _TEXT_SLICES),
+    }
+
+
+def _parted(slices: Sequence[Check]) -> tuple[list[Check], list[Check]]:
+    """The slices that a reader must see, and the others."""
+    must = [check.counts and (check.required or check.outcome is not Outcome.PASSED) for check in slices]
+    return list(compress(slices, must)), [check for check, seen in zip(slices, must, strict=True) if not seen]
+
+
+def _word(check: Check) -> str:
+    """What a slice came to."""
+    if not check.counts:
+        return "too few"
+    return {Outcome.PASSED: "held", Outcome.FAILED: "lost", Outcome.INCONCLUSIVE: "open"}[check.outcome]
+
+
+def _chart(view: View) -> _Chart | None:
+    """The one chart: differences by query where there are some, else the two sides as bars; None where neither is.
+
+    Only numbers of ours, in a spelling that Mermaid reads (no exponents), get into it.
+    https://mermaid.js.org/syntax/xyChart.html
+    """
+    for metric, paired in view.differences.items():
+        counted = charts.histogram(paired.values, _BINS_A_SIDE)
+        width = counted.edges[1] - counted.edges[0]
+        if counted.wins + counted.losses and width > 1e-6:
+            # Mermaid puts the middle of the first and of the last bar at the very ends of its axis.
+            low, high = counted.edges[0] + width / 2, counted.edges[-1] - width / 2
+            axis = f'"challenger - champion" {low:.7f} --> {high:.7f}'
+            bars = ", ".join(str(count) for count in counted.counts)
+            return _Chart(
+                f"{metric}: how many queries changed by how much",
+                _Ready(axis),
+                _Ready(f'"queries" 0 --> {max(counted.counts)}'),
+                bars,
+                counted,
+            )
+    for row in sorted(view.rows, key=lambda row: row.check.name != "champion"):
+        pair = (row.challenger, row.reference)
+        if row.against and all(value is not None and 1e-3 <= value <= 1e9 for value in pair):
+            bars = ", ".join(f"{value:.6f}" for value in pair if value is not None)
+            axis = f'["challenger", "{row.check.name}"]'
+            top = f"0 --> {1.1 * max(value for value in pair if value is not None):.6f}"
+            return _Chart(row.metric, _Ready(axis), _Ready(top), bars)
+    return None
 
 
 def move(moved: Moved) -> tuple[str, str]:
@@ -66,11 +218,6 @@ def history(model_name: str, entries: Sequence[Entry]) -> str:
 def error(failure: GateError) -> str:
     """An error as Markdown: what happened, why, what to do."""
     return _templates(markdown).get_template("error.md.j2").render(e=failure)
-
-
-def figure(value: float | None) -> str:
-    """A metric's value, short; a dash where there is none."""
-    return "-" if value is None else f"{value:.6g}"
 
 
 def when(milliseconds: int) -> str:

@@ -17,11 +17,12 @@ from champion_gate.decision import BASELINE, CHAMPION, Basis, Check, Estimate, O
 
 if TYPE_CHECKING:
     from champion_gate.gate import Judged
-    from champion_gate.policy import MetricPolicy
+    from champion_gate.policy import MetricPolicy, Policy
 
 _WEB = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,2000}")
 _FIRST = ("servable", "figure", CHAMPION, "threshold", BASELINE, "slice")
 _COLUMNS = 4
+_POLICY_LINES = 400
 _ORDER = {Outcome.FAILED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASSED: 2}
 
 
@@ -35,7 +36,7 @@ class Asked:
 
     def __str__(self) -> str:
         shown = signed(self.value) if self.is_difference else f"{self.value:.6g}"
-        return f"{'≤' if self.at_most else '≥'} {shown}"
+        return f"{'≤' if self.at_most else '≥'}\N{NO-BREAK SPACE}{shown}"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,11 @@ class View:
     def quarantined(self) -> bool:
         """Whether this version was rolled back before, and is not promoted again whatever the verdict."""
         return self.judged.version.number in lineage.quarantined(self.judged.entries)
+
+    @property
+    def unservable(self) -> list[Check]:
+        """Why the model could not be loaded and asked, if that decided."""
+        return [check for check in self.decision.checks if check.name == "servable"]
 
     def policy_of(self, metric: str) -> MetricPolicy | None:
         """The line of the policy that a check's metric comes from."""
@@ -299,6 +305,12 @@ class View:
         ]
         return [check.reason for check in sorted(found, key=lambda c: (not c.counts, _ORDER[c.outcome]))]
 
+    def reasons(self, most: int) -> list[Check]:
+        """The checks with something to say, `most` at most: of whole metrics all, of slices those that did not hold."""
+        found = [c for c in self.decision.checks if c.name != "servable" and c.slice is None]
+        found += [c for c in self.notable_slices if c.outcome is not Outcome.PASSED]
+        return sorted(found, key=lambda c: (not c.counts, _ORDER[c.outcome], c.slice is not None))[:most]
+
     @cached_property
     def headline(self) -> str:
         """The verdict in one sentence, or two where something is left to be done."""
@@ -401,3 +413,11 @@ def lines(text: str, most: int = 40) -> list[str]:
     """A text of several lines, such as the last ones that a model printed, whose breaks may be spelled out."""
     found = [line.rstrip() for line in text.replace("\\n", "\n").splitlines()]
     return [line for line in found if line][-most:]
+
+
+def policy_lines(policy: Policy) -> list[str]:
+    """The policy as YAML, line by line, each to be escaped for itself."""
+    found = [line[:300] for line in policy.yaml().splitlines()]
+    if len(found) > _POLICY_LINES:
+        return [*found[:_POLICY_LINES], f"# {len(found) - _POLICY_LINES:,} more lines are left out here."]
+    return found
