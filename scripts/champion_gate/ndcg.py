@@ -26,6 +26,8 @@ TieRule = Literal["average", "pessimistic"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _BLOCK_ROWS = 1 << 16
+_SORTED_WHOLE = 256
+"""Up to so many documents, sorting all is as fast as finding the best ones first."""
 _LARGEST_EXP_LABEL = 1023.0
 _LARGEST_GAIN = 2.0**959
 """So many that the gains of 2^64 documents can be summed."""
@@ -173,6 +175,11 @@ class Ties:
         return np.diff(self.firsts, append=self.shape[0] * self.shape[1])
 
     @cached_property
+    def of_positions(self) -> Integers:
+        """The tie of each position, all positions in a row."""
+        return np.repeat(np.arange(len(self.firsts)), self.sizes)
+
+    @cached_property
     def places(self) -> Integers:
         """How many positions of its tie each position has before it."""
         positions: Integers = np.arange(self.shape[0] * self.shape[1], dtype=np.int64)
@@ -180,12 +187,11 @@ class Ties:
 
     def spread(self, per_tie: NDArray[Scalar]) -> NDArray[Scalar]:
         """A value of each tie at each of its positions."""
-        return np.repeat(per_tie, self.sizes).reshape(self.shape)
+        return per_tie.take(self.of_positions).reshape(self.shape)
 
     def sums(self, values: Floats) -> Floats:
         """The sum of `values` over each tie, shape (ties,)."""
-        sums: Floats = np.add.reduceat(values.ravel(), self.firsts)
-        return sums
+        return np.asarray(np.bincount(self.of_positions, weights=values.ravel()), dtype=np.float64)
 
     def mean(self, values: Floats) -> Floats:
         """The mean of `values` over each tie, at each of its positions."""
@@ -194,7 +200,7 @@ class Ties:
     def lowest_first(self, values: Floats) -> Floats:
         """`values`, those of each tie in rising order."""
         flat = values.ravel()
-        return flat[np.lexsort((flat, self.spread(self.firsts).ravel()))].reshape(self.shape)
+        return flat[np.lexsort((flat, self.of_positions))].reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -221,47 +227,59 @@ class Ranking:
 def rank(labels: Floats, scores: Floats, depth: int) -> list[tuple[slice | Integers, Ranking]]:
     """The rankings of a block of queries, shape (queries, documents) each, down to `depth`.
 
-    Those without and those with ties come apart, each with the rows that it is of. A tie that crosses `depth` is
-    there as a whole.
+    Those without ties, with ties, and with a tie that crosses `depth` (which is there as a whole) come apart, each
+    with the rows that it is of.
 
     Raises:
         ValueError: a score is NaN or infinite.
     """
     queries, size = scores.shape
-    falling_order = np.argsort(scores, axis=1)[:, ::-1]
     depth = min(depth, size)
     row = np.arange(0, queries * size, size)[:, None]
-    order = falling_order[:, : depth + 1] + row
-    best = scores.take(order)
+    order = _best_first(scores, min(depth + 1, size))
+    top = order[:, : depth + 1] + row
+    best = scores.take(top)
     # NaN sorts above all numbers, so both show at the top.
     if not best[:, 0].max() < np.inf:
         raise ValueError("a score is NaN or infinite")
     tied = best[:, 1:] == best[:, :-1]
-    missing = best[:, -1].min() == -np.inf
+    missing = bool(best[:, -1].min() == -np.inf)
     if missing:
         tied &= best[:, 1:] != -np.inf
     if not tied.any():
-        return [(slice(None), _ranking(labels, best[:, :depth], order[:, :depth], None, missing))]
-    found: list[tuple[slice | Integers, Ranking]] = []
+        return [(slice(None), _ranking(labels, best[:, :depth], top[:, :depth], missing))]
+    crosses = tied[:, depth - 1] if size > depth else np.zeros(queries, dtype=np.bool_)
     has_ties = tied.any(axis=1)
-    clear, unclear = np.flatnonzero(~has_ties), np.flatnonzero(has_ties)
+    clear, within, crossing = map(np.flatnonzero, (~has_ties, has_ties & ~crosses, crosses))
+    found: list[tuple[slice | Integers, Ranking]] = []
     if len(clear):
-        found.append((clear, _ranking(labels, best[clear, :depth], order[clear, :depth], None, missing)))
-    deepest = depth
-    if size > depth:
-        crossing = np.flatnonzero(tied[:, depth - 1])
-        if len(crossing):
-            deepest = int((scores[crossing] >= best[crossing, depth - 1, None]).sum(axis=1).max())
-    order = falling_order[unclear, :deepest] + row[unclear]
-    best = scores.take(order)
-    starts = np.ones(best.shape, dtype=np.bool_)
-    np.not_equal(best[:, 1:], best[:, :-1], out=starts[:, 1:])
-    ties = Ties(np.flatnonzero(starts), best.shape)
-    found.append((unclear, _ranking(labels, best, order, ties, missing)))
+        found.append((clear, _ranking(labels, best[clear, :depth], top[clear, :depth], missing)))
+    if len(within):
+        found.append((within, _ranking(labels, best[within, :depth], top[within, :depth], missing, tied=True)))
+    if len(crossing):
+        deepest = int((scores[crossing] >= best[crossing, depth - 1, None]).sum(axis=1).max())
+        deep = order[crossing, :deepest] if order.shape[1] == size else _best_first(scores[crossing], deepest)
+        deep = deep[:, :deepest] + row[crossing]
+        found.append((crossing, _ranking(labels, scores.take(deep), deep, missing, tied=True)))
     return found
 
 
-def _ranking(labels: Floats, best: Floats, order: Integers, ties: Ties | None, missing: bool) -> Ranking:
+def _best_first(scores: Floats, count: int) -> Integers:
+    """The documents with the `count` highest scores of each query, or all of them, best first."""
+    size = scores.shape[1]
+    if size <= _SORTED_WHOLE or count > size // 4:
+        return np.argsort(scores, axis=1)[:, ::-1]
+    near = np.argpartition(scores, size - count, axis=1)[:, size - count :]
+    order = np.argsort(np.take_along_axis(scores, near, axis=1), axis=1)[:, ::-1]
+    return np.take_along_axis(near, order, axis=1)
+
+
+def _ranking(labels: Floats, best: Floats, order: Integers, missing: bool, tied: bool = False) -> Ranking:
+    ties = None
+    if tied:
+        starts = np.ones(best.shape, dtype=np.bool_)
+        np.not_equal(best[:, 1:], best[:, :-1], out=starts[:, 1:])
+        ties = Ties(np.flatnonzero(starts), best.shape)
     return Ranking(labels.take(order), best != -np.inf if missing else None, ties)
 
 

@@ -213,13 +213,13 @@ def _expected_reciprocal_rank(relevant: Floats, ties: ndcg.Ties, k: int) -> Floa
     """The sum over ranks of P(this one is the first relevant) / rank.
 
     At place j of a tie of which nothing relevant came yet, the next document is relevant with probability
-    c / (t - j). That reaches 1 within the first tie that has a relevant document, and nothing follows.
+    c / (t - j). That reaches 1 within the first tie that has a relevant document: what follows is multiplied by 0.
     """
     c = ties.spread(ties.sums(relevant))[:, :k]
     left = (ties.spread(ties.sizes) - ties.places)[:, :k]
     none_yet = np.ones(c.shape)
-    np.cumprod((np.maximum(left - c, 0) / left)[:, :-1], axis=1, out=none_yet[:, 1:])
-    total: Floats = (none_yet * np.minimum(c / left, 1.0) / _ranks(c)).sum(axis=1)
+    np.cumprod(((left - c) / left)[:, :-1], axis=1, out=none_yet[:, 1:])
+    total: Floats = (none_yet * c / left / _ranks(c)).sum(axis=1)
     return total
 
 

@@ -15,7 +15,7 @@ from champion_gate.ndcg import ndcg
 CLOSE = {"rtol": 0, "atol": 1e-12}
 TABLE = ((0.0, 0.0), (1.0, 3.0), (2.0, 2.0), (3.0, 10.0), (4.0, 0.5))  # a higher label may gain less
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
 def gain_of(label, gain):
@@ -170,6 +170,31 @@ def test_documents_that_were_not_retrieved_gain_nothing_and_take_no_rank():
     np.testing.assert_allclose(nothing, [0.0, 1 / math.log2(3)], **CLOSE)
 
 
+@pytest.mark.parametrize("levels", [None, 50, 2])
+def test_finding_the_best_first_is_as_good_as_sorting_all(monkeypatch, levels):
+    labels, scores, offsets = some_queries(queries=50, most=600, levels=levels)
+    scores[::3] = -np.inf
+    scores[offsets[3] : offsets[4]] = -np.inf
+    for ties in ("average", "pessimistic"):
+        monkeypatch.setattr(module, "_SORTED_WHOLE", 256)
+        found = ndcg(labels, scores, offsets, ties=ties)
+        monkeypatch.setattr(module, "_SORTED_WHOLE", 1000)
+        np.testing.assert_allclose(found, ndcg(labels, scores, offsets, ties=ties), **CLOSE)
+
+
+def test_a_tie_of_two_at_the_cut_is_found_among_thousands():
+    random = np.random.default_rng(2)
+    size, k = 3000, 10
+    scores = np.array([random.permutation(size) for _ in range(50)]).astype(float)
+    scores[scores == size - k - 1] = size - k  # ranks 10 and 11 share a score
+    labels = (scores == size - k).astype(float)
+    labels[:, ::2] *= 3
+    gains = np.sort(2**labels - 1, axis=1)[:, :-3:-1]
+    ideal = gains @ (1 / np.log2([2, 3]))
+    found = ndcg(labels.ravel(), scores.ravel(), np.arange(0, labels.size + 1, size), k)
+    np.testing.assert_allclose(found, gains.mean(axis=1) / math.log2(k + 1) / ideal, **CLOSE)
+
+
 @pytest.mark.parametrize("levels", [None, 2])
 @pytest.mark.parametrize("rows", [1, 7, 64])
 def test_the_size_of_blocks_changes_nothing(monkeypatch, levels, rows):
@@ -181,7 +206,7 @@ def test_the_size_of_blocks_changes_nothing(monkeypatch, levels, rows):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("size", [1, 3, 100])
+@pytest.mark.parametrize("size", [1, 3, 100, 1000])
 def test_a_score_that_is_no_number_is_an_error_wherever_it_is(bad, size):
     for place in {0, size // 2, size - 1}:
         scores = np.linspace(0, 1, 3 * size)
