@@ -120,8 +120,8 @@ class Gatherer:
 
     def _scored_now(self, sources: Sources, scoring: Options) -> tuple[Dataset, PerQuery, dict[str, str]]:
         from champion_gate.dataset_digest import DatasetDigest
+        from champion_gate.model_files import ModelFailed
         from champion_gate.per_query import PerQuery
-        from champion_gate.scoring import ModelFailed
 
         table = self._table(sources, sources.evaluation_data)
         # Read once before a model is: bad data is found at once, and the digest tells what need not be scored again.
@@ -140,14 +140,15 @@ class Gatherer:
             try:
                 values[who] = self._score(table, sources, version, who, scoring)
             except ModelFailed as failed:
-                log(str(failed))
                 problems[who] = str(failed)
                 if who == CHALLENGER:
-                    break
+                    break  # decided; no need to ask the others
+                log(str(failed))
         return dataset, PerQuery(keys.query_ids, keys.documents(), keys.slices, values), problems
 
     def _score(self, table: JudgedTable, sources: Sources, version: Version, who: str, scoring: Options) -> Values:
-        from champion_gate.scoring import open_scorer, read_model
+        from champion_gate.model_files import read_model
+        from champion_gate.scoring import open_scorer
 
         label = f"{who} version {version.number}"
         log(f"Fetching {label} of {version.name} ...")

@@ -49,7 +49,7 @@ class Context:
     @property
     def is_pull_request(self) -> bool:
         """Whether this job judges code that nobody has merged."""
-        return self.event.startswith("pull_request")
+        return self.event.startswith("pull_request") or self.pull_request is not None
 
 
 def context() -> Context:

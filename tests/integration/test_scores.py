@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -67,8 +68,7 @@ def test_a_better_challenger_passes_and_the_verdict_says_on_what(cli, pair, tmp_
 
 
 def read(client, run, name, folder):
-    with open(client.download_artifacts(run.info.run_id, name, str(folder)), encoding="utf-8") as file:
-        return file.read()
+    return Path(client.download_artifacts(run.info.run_id, name, str(folder))).read_text(encoding="utf-8")
 
 
 def test_a_worse_challenger_fails_and_noise_is_inconclusive(cli, pair, tmp_path):
@@ -336,6 +336,8 @@ def test_a_query_that_a_ranking_lacks_scores_zero_and_is_counted(cli, pair, tmp_
 
 def test_a_missing_ranking_is_named(cli, pair, tmp_path):
     good = trec(tmp_path, "good.run", DATA, DATA["good"])
-    done = cli("validate-model", "--model-name", pair.name, "--qrels", qrels(tmp_path, DATA), "--champion-ranking", good)
+    done = cli(
+        "validate-model", "--model-name", pair.name, "--qrels", qrels(tmp_path, DATA), "--champion-ranking", good
+    )
     assert done.exit_code == 2
     assert "challenger-ranking" in done.text

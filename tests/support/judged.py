@@ -71,7 +71,7 @@ def log_ranker(client: Any, uri: str, model: str, feature: str, folder: Path, *,
                 name="model",
                 python_model=str(code),
                 signature=infer_signature(example, np.array([0.1, 0.2])),
-                pip_requirements=["mlflow-skinny"],
+                pip_requirements=["mlflow-skinny", "numpy", "pandas"],
             )
         if not client.search_registered_models(f"name = '{model}'"):
             client.create_registered_model(model, tags={"team": "search"})

@@ -1,12 +1,19 @@
 """Imports run one way, and the files that decide a release are pure."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "scripts" / "champion_gate"
-PURE = {"conventions", "decision", "errors", "lineage", "policy", "text", "verdict"}
+PURE = {
+    *("conventions", "decision", "errors", "lineage", "policy", "text", "verdict"),
+    *("ndcg", "rank_metric", "rank_metrics", "statistics"),
+}
+# Runs in the model's own environment, as a process of its own, and imports nothing of ours.
+CHILD = "scorer"
 OUTSIDE = {"os", "sys", "socket", "subprocess", "threading", "mlflow", "requests", "redis", "click", "time", "urllib"}
 
 
@@ -36,7 +43,24 @@ def callers_of(library):
 
 
 def test_only_the_registry_calls_mlflow():
-    assert callers_of("mlflow") == {"registry"}
+    assert callers_of("mlflow") - {CHILD} == {"registry"}
+    assert not any(module.startswith("champion_gate") for module in imports_of(PACKAGE / f"{CHILD}.py"))
+
+
+def test_only_one_file_speaks_to_githubs_api():
+    assert callers_of("requests") == {"pull_request"}
+
+
+def test_a_gate_on_run_metrics_alone_needs_none_of_what_judged_queries_take():
+    # It runs in the smaller environment, requirements/registry.txt.
+    loaded = """
+import sys
+for name in ("numpy", "polars", "scipy", "boto3"):
+    sys.modules[name] = None
+import validate_model, release
+from champion_gate import decision, evidence, gate, html_report, policy, report, verdict
+"""
+    subprocess.run([sys.executable, "-c", loaded], cwd=PACKAGE.parent, check=True, env={"PYTHONPATH": str(PACKAGE.parent)})
 
 
 def test_only_one_file_knows_the_runners_variables():
