@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from champion_gate.rank_metric import Gain, TieRule
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Gain = Literal["exp", "linear"] | tuple[tuple[float, float], ...]
-TieRule = Literal["average", "pessimistic"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _BLOCK_ROWS = 1 << 16

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from champion_gate.ndcg import ndcg  # noqa: E402 - found by the line above
-from champion_gate.rank_metrics import Judged, RankMetric  # noqa: E402
+from champion_gate.rank_metric import RankMetric  # noqa: E402
+from champion_gate.rank_metrics import Judged  # noqa: E402
 
 K = 10
 SORT = "one 2-D argsort of the scores"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from champion_gate import ndcg
-from champion_gate.rank_metrics import Judged, RankMetric, measure, parse_name
+from champion_gate.rank_metric import RankMetric, parse_name
+from champion_gate.rank_metrics import Judged, measure
 
 CLOSE = {"rtol": 0, "atol": 1e-12}
 KINDS = ("ndcg", "mrr", "map", "recall")
