@@ -16,7 +16,7 @@ from champion_gate import lineage
 from champion_gate.errors import OutsideWorldFailed
 from champion_gate.github import log
 from champion_gate.per_query import FILE, SIDES, read_side
-from champion_gate.rank_metrics import RankMetric
+from champion_gate.rank_metric import RankMetric
 from champion_gate.registry import Registry, Run, Version
 from champion_gate.release_log import ReleaseLog
 

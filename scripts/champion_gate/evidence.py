@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from champion_gate.per_query import Dataset, PerQuery
-    from champion_gate.rank_metrics import RankMetric
+    from champion_gate.rank_metric import RankMetric
+    from champion_gate.rank_metrics import Judged
     from champion_gate.scoring import Options
-    from champion_gate.tables import JudgedTable
+    from champion_gate.tables import Chunk, JudgedTable
 
     Values = dict[str, NDArray[np.float64]]
 
@@ -160,7 +161,8 @@ class Gatherer:
             # What shuts one model in less than the other is what the verdict has to say.
             self.isolation = min(filter(None, (self.isolation, scorer.isolation)))
             for chunk in table.with_features(wanted).chunks():
-                found.add(chunk.labels, scorer.score(chunk.features, chunk.rows), chunk.offsets, table.name)
+                scores = scorer.score(chunk.features, chunk.rows)
+                found.add(_judged(chunk, table.name), scores, table.name)
                 done += chunk.rows
                 if time.monotonic() - told > _PROGRESS_SECONDS:
                     told = time.monotonic()
@@ -194,8 +196,9 @@ class Gatherer:
         for chunk in table.chunks():
             digest.update(chunk)
             keys.add(chunk.query_ids, chunk.offsets, chunk.slices)
+            judged = _judged(chunk, table.name)  # for all sides: what the ideal ranking gains depends on the labels only
             for who, column in columns.items():
-                found[who].add(chunk.labels, chunk.scores[column], chunk.offsets, table.name)
+                found[who].add(judged, chunk.scores[column], table.name)
         dataset = _dataset("scores", table.name, digest.hexdigest(), keys)
         values = {who: collected.values() for who, collected in found.items()}
         return dataset, PerQuery(keys.query_ids, keys.documents(), keys.slices, values)
@@ -287,25 +290,34 @@ class _Collected:
         self.metrics = metrics
         self._parts: list[list[NDArray[np.float64]]] = []
 
-    def add(
-        self, labels: NDArray[np.float64], scores: NDArray[np.float64], offsets: NDArray[np.int64], name: str
-    ) -> None:
-        from champion_gate.rank_metrics import measure
-
+    def add(self, judged: Judged, scores: NDArray[np.float64], name: str) -> None:
         try:
-            self._parts.append(measure(self.metrics, labels, scores, offsets))
+            self._parts.append(judged.measure(self.metrics, scores))
         except ValueError as error:
-            raise BadInput(
-                f"The judged queries of {name} cannot be measured: {one_line(str(error), 300)}.",
-                "",
-                "Check the labels, and the metric's gain in the policy.",
-            ) from error
+            raise _unmeasurable(name, error) from error
 
     def values(self) -> Values:
         import numpy as np
 
         columns = zip(*self._parts, strict=True)
         return {metric.name: np.concatenate(parts) for metric, parts in zip(self.metrics, columns, strict=True)}
+
+
+def _judged(chunk: Chunk, name: str) -> Judged:
+    from champion_gate.rank_metrics import Judged
+
+    try:
+        return Judged(chunk.labels, chunk.offsets)
+    except ValueError as error:
+        raise _unmeasurable(name, error) from error
+
+
+def _unmeasurable(name: str, error: ValueError) -> BadInput:
+    return BadInput(
+        f"The judged queries of {name} cannot be measured: {one_line(str(error), 300)}.",
+        "",
+        "Check the labels, and the metric's gain in the policy.",
+    )
 
 
 def _inputs(signature: tuple[str, ...] | None, table: JudgedTable, sources: Sources, label: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from champion_gate import conventions
 from champion_gate.conventions import DEFAULT_CONFIDENCE, DEFAULT_MAX_REGRESSION
 from champion_gate.errors import BadInput
-from champion_gate.rank_metrics import RankMetric, parse_name
+from champion_gate.rank_metric import RankMetric, parse_name
 from champion_gate.text import one_line
 
 DEFAULT_SLICE_REGRESSION = 0.05
