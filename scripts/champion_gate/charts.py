@@ -191,7 +191,7 @@ def scale_of_slices(intervals: Sequence[tuple[float, float]], marks: Sequence[fl
     reach = 3 * max(high - low, 0.02)
     low = min([low, *(max(lower, low - reach) for lower, _ in intervals)])
     high = max([high, *(min(upper, high + reach) for _, upper in intervals)])
-    room = 0.06 * (high - low)
+    room = 0.06 * (high - low) or 0.05
     return Scale(low - room, high + room)
 
 

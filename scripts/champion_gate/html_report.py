@@ -108,8 +108,7 @@ def render(judged: Judged) -> str:
     css = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     paired = list(view.differences)
-    # `autoescape` is by the file's name; `finalize` spells out what is no printable character first.
-    return (
+    rendered = (
         _environment()
         .get_template("report.html.j2")
         .render(
@@ -131,6 +130,8 @@ def render(judged: Judged) -> str:
             policy_yaml=policy_lines(judged.policy),
         )
     )
+    # A lone surrogate in a name could not be written to a file.
+    return rendered.encode("utf-8", "replace").decode("utf-8")
 
 
 @cache

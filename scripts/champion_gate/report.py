@@ -40,6 +40,7 @@ _QUERIES = 5
 _MOVES = 5
 _BINS_A_SIDE = 6
 _TEXT_SLICES = 20
+_SPECIAL = re.compile(r"[@`\[\]]")  # GitHub looks for mentions, and a reader of the source for links
 _NOT_MERMAID = re.compile(r"[^A-Za-z0-9@._/: -]")
 
 
@@ -83,7 +84,7 @@ def _templates(escape: Callable[[str], str]) -> jinja2.Environment:
         "lines": lines,
         "when": when,
         "mermaid": lambda text: _Ready(_NOT_MERMAID.sub(" ", text)[:100]),
-        "pre": lambda line: _Ready(html.escape(one_line(line)).replace("@", "&#64;")),
+        "pre": lambda line: _Ready(_SPECIAL.sub(lambda m: f"&#{ord(m[0])};", html.escape(one_line(line)))),
         "word": _word,
     }
     return environment
@@ -105,7 +106,7 @@ def verdict(judged: Judged, limit: int = SUMMARY_BYTES) -> tuple[str, str]:
     view = View(judged)
     values = _values(view)
     text = _templates(one_line).get_template("verdict.txt.j2").render(values, detail=ALL)
-    return _fitting("verdict.md.j2", values, ALL, limit), re.sub(r"\n{2,}", "\n", text).strip("\n")
+    return _fitting("verdict.md.j2", values, ALL, limit), _writable(re.sub(r"\n{2,}", "\n", text).strip("\n"))
 
 
 def comment(judged: Judged, limit: int = COMMENT_BYTES) -> str:
@@ -121,12 +122,21 @@ def _fitting(template: str, values: dict[str, Any], most: int, limit: int) -> st
     found = ""
     for detail in range(most, BARE + 1):
         found = _templates(markdown).get_template(template).render(values, detail=detail)
-        found = re.sub(r"\n{3,}", "\n\n", found).strip("\n") + "\n"
+        found = _writable(re.sub(r"\n{3,}", "\n\n", found).strip("\n") + "\n")
         if len(found.encode()) <= limit:
             return found
     notice = "\n\n_Cut here: GitHub shows no more._\n"
-    kept = found.encode()[: limit - len(notice.encode())].decode("utf-8", "ignore")
-    return kept.rpartition("\n")[0] + notice
+    room = limit - len(notice) - len("\n</pre>\n</details>")
+    kept = found.encode()[:room].decode("utf-8", "ignore").rpartition("\n")[0]
+    # What was opened by us, and never by others, whose texts are escaped.
+    for tag in ("pre", "details"):
+        kept += f"\n</{tag}>" * (kept.count(f"<{tag}") - kept.count(f"</{tag}>"))
+    return kept + notice
+
+
+def _writable(text: str) -> str:
+    """`text` without lone surrogates, which no file and no request can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _values(view: View) -> dict[str, Any]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from champion_gate.policy import MetricPolicy, Policy
 
 _WEB = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,2000}")
-_FIRST = ("servable", "figure", CHAMPION, "threshold", BASELINE, "slice")
+_FIRST = {"servable": 0, "figure": 1, CHAMPION: 2, "threshold": 3, BASELINE: 4}
 _COLUMNS = 4
 _POLICY_LINES = 400
 _ORDER = {Outcome.FAILED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASSED: 2}
@@ -295,7 +295,7 @@ class View:
     def deciding(self) -> list[Check]:
         """The checks that the outcome rests on; the one that says most first, those of slices last."""
         found = [check for check in self.decision.checks if check.counts and check.outcome is self.outcome]
-        return sorted(found, key=lambda check: (check.slice is not None, _FIRST.index(check.name)))
+        return sorted(found, key=lambda check: (check.slice is not None, _FIRST.get(check.name, len(_FIRST))))
 
     @property
     def open_reasons(self) -> list[str]:
@@ -331,31 +331,50 @@ class View:
         e, number = check.estimate, self.judged.version.number
         if check.name == "servable":
             return f"The model of version {number} could not be loaded and asked."
-        if e is None or e.n < e.least_queries or e.absolute or e.ratio is None:
-            return check.reason
-        low, high = e.ratio_lower, e.ratio_upper
-        if low is None or high is None:
+        if e is None or e.n < e.least_queries:
             return check.reason
         if check.slice is not None:
             subject, reference = f"In the slice {check.slice}, version {number}", "the champion"
         else:
             row = next(row for row in self.rows if row.check is check)
             subject, reference = f"Version {number}", row.against
-        asked = f"{e.margin * 100:.6g}% is asked for"
-        confidence = f"{e.confidence * 100:.4g}% confidence, {e.n:,} queries"
-        if check.outcome is Outcome.PASSED:
-            if low > 1:
-                return f"{subject} is better than {reference} on {check.metric} ({confidence})."
-            kept = percent(low, e.margin)
-            return f"{subject} keeps at least {kept} of {reference}'s {check.metric}; {asked} ({confidence})."
-        if check.outcome is Outcome.FAILED:
-            if high >= e.margin:  # Holm's test of a slice has its own level
-                return check.reason
-            kept = percent(high, e.margin)
-            return f"{subject} keeps at most {kept} of {reference}'s {check.metric}; {asked} ({confidence})."
-        between = f"between {percent(low, e.margin)} and {percent(high, e.margin)}"
-        open_ = f"{subject} keeps {between} of {reference}'s {check.metric}, and {asked}: too noisy to tell."
-        return f"{open_} {advice(e)}"
+        found = _difference_said(check, e, reference) if e.absolute else _ratio_said(check, e, reference)
+        if not found:
+            return check.reason
+        sure = f"({e.confidence * 100:.4g}% confidence, {e.n:,} queries)"
+        if check.outcome is Outcome.INCONCLUSIVE:
+            return f"{subject} {found}: too noisy to tell {sure}. {advice(e)}"
+        return f"{subject} {found} {sure}."
+
+
+def _ratio_said(check: Check, e: Estimate, reference: str) -> str:
+    """What a ratio shows, from the verb on; empty where a check's own reason says it better."""
+    low, high = e.ratio_lower, e.ratio_upper
+    if low is None or high is None:
+        return ""
+    asked = f"{e.margin * 100:.6g}% is asked for"
+    if check.outcome is Outcome.PASSED:
+        if low > 1:
+            return f"is better than {reference} on {check.metric}"
+        return f"keeps at least {percent(low, e.margin)} of {reference}'s {check.metric}; {asked}"
+    if check.outcome is Outcome.FAILED:
+        # Holm's test of a slice has its own level, and may find a loss that these bounds do not.
+        kept = percent(high, e.margin)
+        return f"keeps at most {kept} of {reference}'s {check.metric}; {asked}" if high < e.margin else ""
+    between = f"{percent(low, e.margin)} and {percent(high, e.margin)}"
+    return f"keeps between {between} of {reference}'s {check.metric}, and {asked}"
+
+
+def _difference_said(check: Check, e: Estimate, reference: str) -> str:
+    """What a difference shows, likewise."""
+    low, high, allowed = e.difference_lower, e.difference_upper, f"{-e.margin:.6g} may be lost"
+    if check.outcome is Outcome.PASSED:
+        if low > 0:
+            return f"is better than {reference} on {check.metric}"
+        return f"loses at most {-low:.4g} of {reference}'s {check.metric}; {allowed}"
+    if check.outcome is Outcome.FAILED:
+        return f"loses at least {-high:.4g} of {reference}'s {check.metric}; {allowed}"
+    return f"is {signed(low)} to {signed(high)} beside {reference}'s {check.metric}, and {allowed}"
 
 
 def _or_zero(value: float) -> float:

@@ -91,7 +91,7 @@ def per_query(
     for metric in metrics:
         champion = rng.beta(5, 1.6, n)
         moved = rng.random(n) >= ties
-        challenger = champion + moved * rng.normal(shift / (1 - ties), noise, n)
+        challenger = champion + moved * rng.normal(shift / max(1e-9, 1 - ties), noise, n)
         for value, amount in (lost or {}).items():
             inside = np.array([value in row for row in zip(*columns.values(), strict=True)])
             challenger = challenger - inside * amount

@@ -1,0 +1,376 @@
+"""Verdicts in Markdown and plain text: clear at a glance, bounded, and deaf to the names in them."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from champion_gate import report
+from champion_gate.decision import Basis, Evidence, Outcome, Side, decide
+from champion_gate.policy import Policy
+from tests.support import judgements
+
+EVIL = (
+    "<script>alert(1)</script> | @everyone `x` [a](javascript:x) ##[error]\n::error::x\n# h\x1b[31m</details></pre>```"
+)
+MERMAID = re.compile(
+    r"""---
+config:
+  xyChart:
+    height: 300
+  themeVariables:
+    xyChart:
+      plotColorPalette: "\#3b78c3"
+---
+xychart-beta
+    title "[A-Za-z0-9@._/: -]+"
+    x-axis (?:"challenger - champion" -?\d+\.\d+ --> \d+\.\d+|\["challenger", "(?:champion|threshold|baseline)"\])
+    y-axis (?:"queries" )?0 --> \d+(?:\.\d+)?
+    bar \[(\d+(?:\.\d+)?(?:, \d+(?:\.\d+)?)*)\]"""
+)
+
+
+def plain(markdown):
+    """Markdown without its escapes."""
+    return re.sub(r"\\([^\w\s])", r"\1", markdown).replace("&#64;", "@").replace("\N{NO-BREAK SPACE}", " ")
+
+
+def shown(judged, **options):
+    markdown, _ = report.verdict(judged, **options)
+    return plain(markdown)
+
+
+def tables(markdown):
+    """The tables, as rows of cells."""
+    found, rows = [], []
+    for line in [*markdown.splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif rows:
+            found.append(rows)
+            rows = []
+    return found
+
+
+def charts_of(markdown):
+    return re.findall(r"```mermaid\n(.*?)\n```", markdown, re.DOTALL)
+
+
+def sliced(count, n=None, lost=()):
+    names = tuple(f"market-{i:05d}" for i in range(count))
+    asked = judgements.policy(
+        "metrics: [{name: ndcg@10, min-queries: 5}]\nslices: [{column: market, required: [market-00000]}]"
+    )
+    table = judgements.per_query(n or 20 * count, slices={"market": names}, lost=dict.fromkeys(lost, 0.6))
+    return judgements.on_queries(table, asked)
+
+
+def hostile(event="push"):
+    name = EVIL[:80]
+    asked = Policy.model_validate({"metrics": [{"name": "ndcg@10"}], "slices": [{"column": name, "required": [name]}]})
+    table = judgements.per_query(900, slices={name: (name, EVIL, "de")})
+    table = replace(table, query_ids=[f"{EVIL}{i}" for i in range(900)])
+    judged = judgements.on_queries(
+        table,
+        asked,
+        job=judgements.job(run_url=f"https://x/{EVIL}", actor=EVIL, commit=EVIL, event=event),
+        entries=tuple(judgements.move(i, reason=EVIL, actor=EVIL, alias=EVIL, state=EVIL) for i in range(3, 0, -1)),
+        champion_alias=EVIL,
+        isolation=EVIL,
+        gate_run_id=EVIL,
+        report=EVIL,
+    )
+    checks = tuple(replace(check, reason=EVIL) for check in judged.decision.checks)
+    return replace(
+        judged,
+        model=replace(judged.model, name=EVIL),
+        dataset=replace(judged.dataset, name=EVIL, notes=(EVIL,)),
+        decision=replace(judged.decision, checks=checks),
+    )
+
+
+def unservable(reason="It said:\\n  line 41\\nModuleNotFoundError: <lightgbm>"):
+    evidence = Evidence(Side("7", scoring_problem=reason), Side("6"), Basis.QUERIES)
+    decision = decide(judgements.policy(), evidence)
+    return judgements.on_queries(decision=decision, metric=None, champion_metric=None, per_query=None, promotable=False)
+
+
+PASSED = judgements.on_queries(judgements.per_query(2400, 0.02))
+FAILED = judgements.on_queries(judgements.per_query(2400, -0.06, lost={"de": 0.1}))
+OPEN = judgements.on_queries(judgements.per_query(600, -0.012))
+
+
+# -- the summary
+
+
+@pytest.mark.parametrize("judged", [PASSED, FAILED, OPEN], ids=["passed", "failed", "inconclusive"])
+def test_the_first_line_is_the_verdict_and_the_next_says_why(judged):
+    lines = shown(judged).splitlines()
+    outcome = judged.decision.outcome.value
+    assert lines[0] == f"## {report.MARKS[outcome]} search-ranker version 7: {outcome}"
+    assert lines[2].startswith("Version 7 ")
+    assert "champion version 6" in lines[2]
+
+
+def test_metrics_are_a_table_of_both_sides_the_ratio_and_what_is_asked():
+    (check,) = [check for check in PASSED.decision.checks if check.name == "champion"]
+    e = check.estimate
+    metrics = tables(shown(PASSED))[0]
+    assert metrics[0][1:] == [
+        *("metric", "compared with", "challenger", "reference", "ratio or difference", "asked", "won/tied/lost")
+    ]
+    assert metrics[2][:3] == ["✅", "ndcg@10", "threshold"]
+    assert metrics[3] == [
+        "✅",
+        "ndcg@10",
+        "champion version 6",
+        f"{e.challenger:.6g}",
+        f"{e.reference:.6g}",
+        f"{e.ratio:.4f} ({e.ratio_lower:.4f} to {e.ratio_upper:.4f})",
+        "≥ 0.98",
+        f"{e.wins}/{e.ties}/{e.losses}",
+    ]
+
+
+def test_there_is_one_chart_with_the_same_figures_in_a_table():
+    markdown, _ = report.verdict(PASSED)
+    (chart,) = charts_of(markdown)
+    bars = MERMAID.fullmatch(chart)[1].split(", ")
+    (table,) = [rows for rows in tables(markdown) if rows[0] == ["difference", "queries"]]
+    assert [row[1].replace(",", "") for row in table[2:-1]] == bars
+    (check,) = [check for check in PASSED.decision.checks if check.name == "champion"]
+    assert sum(map(int, bars)) == check.estimate.wins + check.estimate.losses
+    assert table[-1] == ["tied", f"{check.estimate.ties:,}"]
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        judgements.on_runs(0.81, 0.82),
+        judgements.on_runs(0.81, None),
+        judgements.on_queries(judgements.per_query(500, 1e-5, noise=1e-4)),
+        hostile(),
+        sliced(40),
+    ],
+    ids=["point estimate", "first release", "tiny", "hostile", "slices"],
+)
+def test_mermaid_can_read_every_chart(judged):
+    markdown, _ = report.verdict(judged)
+    (chart,) = charts_of(markdown)
+    assert MERMAID.fullmatch(chart)
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        judgements.on_runs(None, 0.82),
+        judgements.on_runs(1e-9, 1e-9, judgements.policy("metrics: [{name: loss, direction: lower}]")),
+        judgements.on_queries(judgements.per_query(500, ties=1.0)),
+        unservable(),
+    ],
+    ids=["no figure", "too small", "all tied", "unservable"],
+)
+def test_where_there_is_nothing_to_draw_there_is_no_chart(judged):
+    markdown, _ = report.verdict(judged)
+    charts = charts_of(markdown)
+    assert len(charts) <= 1
+    assert all(MERMAID.fullmatch(chart) for chart in charts)
+
+
+def test_a_point_estimate_says_that_noise_cannot_be_told_from_loss():
+    markdown, text = report.verdict(judgements.on_runs(0.81, 0.82))
+    assert "**Basis: point estimate.** One figure a side" in markdown
+    assert "basis: point estimate (one figure a side: noise cannot be told from loss)" in text
+    assert "Queries that changed most" not in markdown
+    markdown, text = report.verdict(PASSED)
+    assert "**Basis: judged queries.** Both models on each of the same 2,400 queries" in markdown
+    assert "point estimate" not in markdown + text
+
+
+def test_it_says_whether_it_may_be_promoted():
+    assert "It may be promoted to **champion**." in shown(PASSED)
+    assert "It is not promoted; **champion** stays as it is." in shown(FAILED)
+    pull_request = replace(PASSED, job=judgements.job(event="pull_request"), promotable=False)
+    assert "promoted to **champion** by a run on the default branch, not by this pull request." in shown(pull_request)
+    assert "the policy lets it be promoted to **champion** all the same" in shown(replace(OPEN, promotable=True))
+    taken_back = judgements.move(9, "rollback", from_version="7", to_version="6")
+    assert "was rolled back before" in shown(replace(PASSED, entries=(taken_back,)))
+
+
+def test_a_first_release_names_no_champion():
+    table = judgements.per_query()
+    del table.values["champion"]
+    markdown, text = report.verdict(judgements.on_queries(table))
+    assert "First release: ndcg@10" in plain(markdown)
+    assert "none: first release" in plain(markdown)
+    assert text.startswith("PASSED: search-ranker version 7 against the thresholds (first release)")
+    assert "version None" not in markdown + text
+
+
+def test_the_models_last_lines_stay_lines_and_text():
+    markdown, text = report.verdict(unservable())
+    assert "<pre>\nIt said:\n  line 41\nModuleNotFoundError: &lt;lightgbm&gt;\n</pre>" in markdown
+    assert "could not be loaded and asked" in markdown
+    assert "Both models" not in markdown
+    assert text.startswith("FAILED: search-ranker version 7")
+
+
+def test_slices_that_matter_are_in_sight_and_the_others_are_folded():
+    markdown = shown(sliced(40, lost=("market-00003",)))
+    first, second = [rows for rows in tables(markdown) if rows[0][1] == "slice"]
+    assert [row[1] for row in first[2:]] == ["market=market-00003", "market=market-00000"]
+    assert first[2][0] == "❌"
+    assert first[3][-1].endswith("required")
+    assert len(second) - 2 == 38
+    assert "<details><summary>38 other slices</summary>" in markdown
+    (few,) = [rows for rows in tables(shown(PASSED)) if rows[0][1] == "slice"]
+    assert len(few) - 2 == 7
+
+
+# -- however much was judged
+
+
+@pytest.mark.parametrize(
+    ("limit", "notice", "slices"),
+    [
+        (700_000, "", None),
+        (12_000, "_Shown are the slices that were lost", 2),
+        (4_500, "_The slices are only counted", 0),
+    ],
+)
+def test_it_says_less_where_there_is_less_room(limit, notice, slices):
+    judged = sliced(300, lost=("market-00003",))
+    slices = sum(check.slice is not None for check in judged.decision.checks) if slices is None else slices
+    markdown, _ = report.verdict(judged, limit=limit)
+    assert len(markdown.encode()) <= limit
+    assert notice in markdown
+    found = [rows for rows in tables(markdown) if rows[0][1] == "slice"]
+    assert sum(len(rows) - 2 for rows in found) == slices
+    assert re.search(r"ndcg@10: 1 lost more than it may, .* held", plain(markdown))
+
+
+def test_twenty_thousand_slices_fit_a_summary_and_a_comment():
+    judged = sliced(20_000, 60_000, lost=("market-00003",))
+    markdown, text = report.verdict(judged)
+    assert len(markdown.encode()) <= report.SUMMARY_BYTES < 2**20
+    assert len(report.comment(judged).encode()) <= report.COMMENT_BYTES < 65_536
+    assert "market=market-00003" in markdown
+    assert len(text) < 20_000
+
+
+def test_twenty_thousand_lost_slices_fit_too():
+    judged = sliced(300)
+    lost = [c for c in judged.decision.checks if c.slice]
+    many = tuple(
+        replace(lost[i % len(lost)], outcome=Outcome.FAILED, counts=True, reason="x" * 900) for i in range(20_000)
+    )
+    judged = replace(judged, decision=replace(judged.decision, outcome=Outcome.FAILED, checks=many))
+    markdown, text = report.verdict(judged)
+    assert len(markdown.encode()) <= report.SUMMARY_BYTES
+    assert "20,000 lost more than they may" in markdown
+    assert "and 19,980 more slices" in text
+    comment = report.comment(judged)
+    assert len(comment.encode()) <= report.COMMENT_BYTES
+    assert "20,000 lost more than they may" in comment
+
+
+def many_metrics(reason):
+    names = [f"ndcg@{k}" for k in range(1, 51)]
+    asked = judgements.policy(f"metrics: [{', '.join(f'{{name: {name}, threshold: 0.99}}' for name in names)}]")
+    judged = judgements.on_queries(judgements.per_query(300, metrics=tuple(names)), asked)
+    checks = tuple(replace(check, reason=reason) for check in judged.decision.checks)
+    return replace(judged, decision=replace(judged.decision, checks=checks))
+
+
+@settings(max_examples=25, deadline=None)
+@given(limit=st.integers(1_000, 70_000))
+def test_whatever_the_limit_it_is_kept_and_nothing_stays_open(limit):
+    judged = MANY
+    for markdown in (report.verdict(judged, limit=limit)[0], report.comment(judged, limit=limit)):
+        assert len(markdown.encode()) <= limit
+        assert markdown.count("<details") == markdown.count("</details>")
+        assert markdown.count("<pre>") == markdown.count("</pre>")
+        assert markdown.count("```") % 2 == 0
+        assert markdown.startswith("## ❌ search-ranker")
+
+
+MANY = many_metrics("<&@|>" * 180)
+
+
+# -- texts of others
+
+
+@pytest.mark.parametrize("event", ["push", "pull_request"])
+def test_texts_of_others_have_no_power_over_markdown_or_the_runner(event):
+    judged = hostile(event)
+    markdown, text = report.verdict(judged)
+    for found in (markdown, report.comment(judged)):
+        assert "<script" not in found
+        assert "@everyone" not in found
+        assert "\x1b" not in found
+        assert "](javascript" not in found
+        assert found.count("<details") == found.count("</details>")
+        assert found.count("<pre>") == found.count("</pre>")
+        assert found.count("```") % 2 == 0
+        for rows in tables(found):
+            assert len({len(row) for row in rows}) == 1
+    for line in (*markdown.splitlines(), *text.splitlines()):
+        assert not line.lstrip().startswith("::")
+        assert "##[" not in line
+    assert all(line.startswith(("  ", "PASSED: ")) for line in text.splitlines())
+
+
+def test_a_job_address_that_could_end_its_link_is_no_link():
+    for address in ("javascript:alert(1)", "https://x/> [a](b)", "https://x/\n# h", "https://x/)", ""):
+        judged = replace(FAILED, job=judgements.job(run_url=address))
+        assert "](<" not in report.comment(judged)
+
+
+def test_a_name_that_is_no_unicode_can_be_sent():
+    judged = replace(PASSED, model=replace(PASSED.model, name="a\ud800b"))
+    for found in (*report.verdict(judged), report.comment(judged)):
+        found.encode()
+
+
+# -- the text
+
+
+def test_the_text_names_every_check_of_a_whole_metric_and_the_slices_that_did_not_hold():
+    _, text = report.verdict(FAILED)
+    lines = text.splitlines()
+    assert lines[0] == "FAILED: search-ranker version 7 against champion version 6"
+    assert any(line.startswith("  [passed] threshold: ndcg@10") for line in lines)
+    assert any(line.startswith("  [failed] champion: ndcg@10") for line in lines)
+    assert any(line.startswith("  [failed] slice: ndcg@10 of the required language=de") for line in lines)
+    assert not [line for line in lines if line.startswith("  [passed] slice")]
+    assert lines[-2:] == [f"  gate run: {FAILED.gate_run_id}", f"  report: {FAILED.report}"]
+
+
+# -- the comment
+
+
+def test_a_comment_says_what_the_verdict_means_for_the_pull_request():
+    pull_request = judgements.job(event="pull_request")
+    said = [
+        (PASSED, "what it brings holds. Nothing is released by it"),
+        (FAILED, "what it brings would not be released, and champion stays as it is"),
+        (OPEN, "nobody can tell from these figures"),
+    ]
+    for judged, sentence in said:
+        comment = report.comment(replace(judged, job=pull_request, promotable=False))
+        assert f"**For this pull request:** {sentence}" in comment
+        assert judged.decision.outcome.value in comment.splitlines()[0]
+        assert f"(<{pull_request.run_url}>)" in comment
+        assert len(comment) < len(report.verdict(judged)[0])
+        assert "```" not in comment
+    assert "**For this pull request:**" not in report.comment(PASSED)
+    assert "It may be promoted to **champion**." in report.comment(PASSED)
+
+
+def test_a_comment_shows_what_was_lost():
+    comment = plain(report.comment(FAILED))
+    assert "language=de" in comment
+    assert "Even the upper bound is below" in comment
+    assert "language=pl" not in comment
