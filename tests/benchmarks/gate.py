@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import statistics
@@ -44,6 +45,17 @@ from champion_gate import gate, html_report, report
 polars.scan_parquet(sys.argv[1]).select({COLUMNS!r}).collect()
 """
 
+# A process starts out as large as the one that starts it, so a small one does.
+MEASURE = """
+import json, os, sys, time
+started = time.perf_counter()
+process = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, usage = os.wait4(process, 0)
+taken = time.perf_counter() - started
+with open(sys.argv[1], "w") as file:
+    json.dump([os.waitstatus_to_exitcode(status), taken, usage.ru_maxrss], file)
+"""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -55,17 +67,15 @@ class Ran:
 
 def run(command: list[str | Path], environment: dict[str, str], codes: tuple[int, ...] = (0,)) -> Ran:
     """Run a process to its end; one that fails is no measurement."""
-    with tempfile.TemporaryFile() as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        taken = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in codes:
+    with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile("r") as result:
+        measured = [sys.executable, "-I", "-S", "-c", MEASURE, result.name, *map(str, command)]
+        subprocess.run(measured, env=environment, stdout=output, stderr=subprocess.STDOUT, check=True)
+        code, taken, kilobytes = json.loads(result.read())
+        if code not in codes:
             output.seek(0)
             shown = " ".join(map(str, command))[:200]
-            sys.exit(f"gate: {shown} ended with {process.returncode}:\n{output.read().decode()[-4000:]}")
-    return Ran(taken, usage.ru_maxrss / 1024)
+            sys.exit(f"gate: {shown} ended with {code}:\n{output.read().decode()[-4000:]}")
+    return Ran(taken, kilobytes / 1024)
 
 
 def seed(client: object, uri: str, folder: Path) -> None:
