@@ -287,7 +287,7 @@ class Demo:
 
     def doubtful_release(self) -> None:
         """A model that keeps 98 % of the champion's NDCG, as far as these queries tell: which is not far enough."""
-        self.screen.heading("Release a smaller one, about 2 % worse: the gate cannot be sure, and says what it would take")
+        self.screen.heading("Release a smaller one, about 2 % worse: the gate cannot be sure, and says so")
         self.release("3", "--rounds 40", expected=4)
         aliases = {"champion": "2", "previous-champion": "1", "challenger": "3"}
         self.check(aliases, judged=("3", "inconclusive"))

@@ -86,8 +86,8 @@ class Gatherer:
         self.metrics = [metric for _, metric in policy.rank_metrics()]
         self.isolation: str | None = None
 
-    def gather(self, sources: Sources, scoring: Options) -> Gathered:
-        """The evidence from the sources that are given.
+    def gather(self, sources: Sources, scoring: Options | None) -> Gathered:
+        """The evidence from the sources that are given; `scoring` says how models are run, where evaluation data is.
 
         Raises:
             BadInput: the data cannot be used; says which file, column and query.
@@ -105,6 +105,7 @@ class Gatherer:
         if sides[CHALLENGER].problem is not None:
             return Gathered(_evidence(sides, Basis.QUERIES))  # decided already; no need to score it
         if sources.evaluation_data:
+            assert scoring is not None  # noqa: S101  (the command gives it with evaluation data)
             dataset, per_query, problems = self._scored_now(sources, scoring)
         elif sources.scores:
             dataset, per_query = self._scored_before(sources)
@@ -196,7 +197,7 @@ class Gatherer:
         for chunk in table.chunks():
             digest.update(chunk)
             keys.add(chunk.query_ids, chunk.offsets, chunk.slices)
-            judged = _judged(chunk, table.name)  # for all sides: what the ideal ranking gains depends on the labels only
+            judged = _judged(chunk, table.name)  # for all sides: the ideal ranking depends on the labels only
             for who, column in columns.items():
                 found[who].add(judged, chunk.scores[column], table.name)
         dataset = _dataset("scores", table.name, digest.hexdigest(), keys)

@@ -1,8 +1,8 @@
 """Measures whole gates on judged queries: their time and memory on many rows, and what a second gate costs.
 
 `scores`: validate-model --scores on 10 and on 100 million rows, beside a process that imports the same modules and
-reads the same columns with polars, and does nothing with them. `again`: validate-model --evaluation-data from an empty cache,
-and once more when the models' environments and the champion's figures are there. All run in turn, on one server.
+reads the same columns with polars, and does nothing with them. `again`: validate-model --evaluation-data from an empty
+cache, and once more when the models' environments and the champion's figures are there. All run in turn, on one server.
 Nothing is asserted: the targets stand beside what was measured.
 """
 
@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 

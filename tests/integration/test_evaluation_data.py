@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import polars as pl
 import pytest
 
@@ -151,7 +150,7 @@ def test_each_model_gets_an_environment_made_from_its_requirements(cli, rankers,
     assert "installing the environment" not in again.stderr
 
 
-def test_a_release_trains_judges_and_promotes_on_judged_queries(cli, world, data, tmp_path, mlflow_client, mlflow_server):
+def test_a_release_is_judged_on_queries_too(cli, world, data, tmp_path, mlflow_client, mlflow_server):
     judged.log_ranker(mlflow_client, mlflow_server.uri, world.name, "poor", tmp_path)
     world.point("champion", "1")
     judged.log_ranker(mlflow_client, mlflow_server.uri, world.name, "good", tmp_path)

@@ -60,7 +60,9 @@ for name in ("numpy", "polars", "scipy", "boto3"):
 import validate_model, release
 from champion_gate import decision, evidence, gate, html_report, policy, report, verdict
 """
-    subprocess.run([sys.executable, "-c", loaded], cwd=PACKAGE.parent, check=True, env={"PYTHONPATH": str(PACKAGE.parent)})
+    subprocess.run(
+        [sys.executable, "-c", loaded], cwd=PACKAGE.parent, check=True, env={"PYTHONPATH": str(PACKAGE.parent)}
+    )
 
 
 def test_only_one_file_knows_the_runners_variables():
