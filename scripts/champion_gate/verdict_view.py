@@ -23,6 +23,7 @@ _WEB = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&*+,;=%-]{1,2000}")
 _FIRST = {"servable": 0, "figure": 1, CHAMPION: 2, "threshold": 3, BASELINE: 4}
 _COLUMNS = 4
 _POLICY_LINES = 400
+_BREAKS = re.compile(r"\r?\n|\\n| \| | (?=Its last lines: )|(?<=Its last lines: )| (?=A model that cannot be loaded )")
 _ORDER = {Outcome.FAILED: 0, Outcome.INCONCLUSIVE: 1, Outcome.PASSED: 2}
 
 
@@ -429,9 +430,8 @@ def web_address(url: str) -> str:
 
 
 def lines(text: str, most: int = 40) -> list[str]:
-    """A text of several lines, such as the last ones that a model printed, whose breaks may be spelled out."""
-    found = [line.rstrip() for line in text.replace("\\n", "\n").splitlines()]
-    return [line for line in found if line][-most:]
+    """Why a model failed, as lines: those that it printed stand between bars, or have their breaks spelled out."""
+    return [line.rstrip() for line in _BREAKS.split(text) if line.strip()][-most:]
 
 
 def policy_lines(policy: Policy) -> list[str]:

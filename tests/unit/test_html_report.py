@@ -58,7 +58,10 @@ def page(judged):
 
 
 def unservable():
-    reason = "Version 7 cannot be loaded. It said:\\nline 41\\nModuleNotFoundError: lightgbm"
+    reason = (
+        "challenger version 7 cannot be loaded: it ended with 1. Its last lines: line 41 | "
+        "ModuleNotFoundError: lightgbm A model that cannot be loaded and asked cannot be served."
+    )
     evidence = Evidence(Side("7", scoring_problem=reason), Side("6"), Basis.QUERIES)
     decision = decide(judgements.policy(), evidence)
     return judgements.on_queries(decision=decision, metric=None, champion_metric=None, per_query=None, promotable=False)
@@ -286,7 +289,7 @@ def test_a_run_metric_beside_judged_queries_is_marked_as_a_point_estimate():
 
 def test_the_models_last_lines_are_lines():
     source = html_report.render(KINDS["unservable"])
-    assert "line 41\nModuleNotFoundError: lightgbm" in source
+    assert "Its last lines:\nline 41\nModuleNotFoundError: lightgbm\nA model that" in source
     assert "Metric by metric" not in source
 
 
