@@ -147,6 +147,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "figure": figure,
         "lines": lines,
+        "minus": lambda shown: shown.replace("-", charts.MINUS),
         "signed": signed,
         "thousands": "{:,}".format,
         "when": _when,

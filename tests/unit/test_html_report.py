@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -10,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from champion_gate import html_report
+from champion_gate import html_report, report
 from champion_gate.decision import Basis, Evidence, Outcome, Side, decide
 from champion_gate.per_query import PerQuery
 from champion_gate.policy import Policy
@@ -394,6 +395,13 @@ def test_report_only_metrics_are_marked():
     shown = page(judged)
     assert "report only" in shown.words
     assert "What is only reported" in shown.words
+
+
+def test_a_gate_on_run_metrics_alone_is_shown_without_numpy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    for kind in ("point estimate", "first point estimate", "no figure"):
+        assert "val_ndcg_at_10" in html_report.render(KINDS[kind])
+        assert "val_ndcg_at_10" in report.verdict(KINDS[kind])[1]
 
 
 # -- however much was judged
