@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import queue
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from champion_gate.github import Context, hide, without_secrets
 from champion_gate.text import one_line
+from champion_gate.time_limit import NoAnswer, bounded
 
 if TYPE_CHECKING:
     from requests import PreparedRequest
@@ -425,7 +424,7 @@ class _Api:
                 return _Answer(response.status_code, response.headers, parsed)
 
         try:
-            return _bounded(call, min(_REQUEST_SECONDS, self._left()))
+            return _within(call, min(_REQUEST_SECONDS, self._left()))
         except _Unclear:
             raise
         except Exception as error:  # networks fail in many classes, and none may change a verdict
@@ -437,27 +436,13 @@ class _Api:
         return request
 
 
-def _bounded(call: Callable[[], T], seconds: float) -> T:
-    """`call()` with a time limit on all of it: name look-up, connecting, and answers that drip."""
-    results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            results.put((True, call()))
-        except BaseException as error:  # noqa: BLE001  (handed over to the caller, who raises it)
-            results.put((False, error))
-
+def _within(call: Callable[[], T], seconds: float) -> T:
     if seconds <= 0:
         raise _Unclear(f"nothing certain within {_TOTAL_SECONDS:g} s")
-    threading.Thread(target=work, daemon=True).start()
     try:
-        ok, value = results.get(timeout=seconds)
-    except queue.Empty:
+        return bounded(call, seconds)
+    except NoAnswer:
         raise _Unclear(f"no whole answer within {seconds:.0f} s") from None
-    if not ok:
-        raise value
-    result: T = value
-    return result
 
 
 def _may_carry_a_token(url: str, server_url: str) -> bool:

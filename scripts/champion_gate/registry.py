@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import queue
 import re
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -26,6 +24,7 @@ from urllib.parse import urlsplit
 from champion_gate.errors import BadInput, OutsideWorldFailed, TimedOut, UnclearAnswer
 from champion_gate.github import hide, log, without_secrets
 from champion_gate.text import fit_tag, one_line
+from champion_gate.time_limit import NoAnswer, bounded
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -515,8 +514,8 @@ class Registry:
     def _write(self, what: str, call: Callable[[], T]) -> T:
         """A write that is sent once, and whose unclear answer is the caller's to look up."""
         try:
-            return _bounded(call, self.timeout)
-        except _NoAnswer as error:
+            return bounded(call, self.timeout)
+        except NoAnswer as error:
             raise TimedOut(*self._silence(what)) from error
         except Exception as error:
             raise self._explained(what, error, unclear=True) from error
@@ -525,8 +524,8 @@ class Registry:
         deadline = time.monotonic() + self.timeout
         for wait in (*_BACKOFF, None):
             try:
-                return _bounded(call, deadline - time.monotonic())
-            except _NoAnswer as error:
+                return bounded(call, deadline - time.monotonic())
+            except NoAnswer as error:
                 raise OutsideWorldFailed(*self._silence(what)) from error
             except Exception as error:
                 explained = self._explained(what, error)
@@ -542,8 +541,8 @@ class Registry:
         """A file's way up or down, which takes as long as it takes; each of its requests has MLflow's time limit."""
         for wait in (1.0, 4.0, None):
             try:
-                return _bounded(call, _TRANSFER_SECONDS)
-            except _NoAnswer as error:
+                return bounded(call, _TRANSFER_SECONDS)
+            except NoAnswer as error:
                 raise OutsideWorldFailed(*self._silence(what)) from error
             except Exception as error:
                 if wait is None or not _is_transient(error) or isinstance(error, ImportError):
@@ -633,34 +632,6 @@ class Registry:
 
 class _NoSuchEndpoint(OutsideWorldFailed):
     """The server has no such API: an older MLflow, or no MLflow at all."""
-
-
-class _NoAnswer(Exception):
-    """The time limit of a call passed."""
-
-
-def _bounded(call: Callable[[], T], seconds: float) -> T:
-    """`call()` with a time limit on all of it: name look-up, connecting, and answers that drip.
-
-    In a daemon thread, since no socket option limits a whole request and a signal does not end a name look-up.
-    """
-    results: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            results.put((True, call()))
-        except BaseException as error:  # noqa: BLE001  (handed over to the caller, who raises it)
-            results.put((False, error))
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        ok, value = results.get(timeout=max(seconds, 0.01))
-    except queue.Empty:
-        raise _NoAnswer from None
-    if not ok:
-        raise value
-    result: T = value
-    return result
 
 
 def _check_uri(variable: str, uri: str) -> list[str]:
