@@ -28,6 +28,8 @@ class CsvTable:
     def __init__(self, file: TableFile) -> None:
         self.file = file
         self.separator = "\t" if file.format == TSV else ","
+        between = re.escape(self.separator).encode()
+        self._quote_inside = re.compile(rb'[^"\n%b]"|"[^"\r\n%b]' % (between, between))
         self.columns = self._header()
 
     def frames(self, wanted: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:  # noqa: ARG002  (blocks bound it)
@@ -41,15 +43,18 @@ class CsvTable:
         numbers = [str(self.columns.index(name)) for name in wanted]
         header = self.separator.join(str(number) for number in range(len(self.columns))).encode() + b"\n"
         for line, text in self._bodies():
-            rows_text = _without_blank_lines(text)
-            if not rows_text:
+            body = text
+            if (height := self._height(body)) is None:
+                body = _without_blank_lines(text)
+                height = self._height(body)
+            if not body:
                 continue
-            if not self._rows_fit(rows_text):
-                raise self._misfit(line, text)
             try:
-                frame = pl.read_csv(header + rows_text, columns=numbers, infer_schema=False, separator=self.separator)
+                frame = pl.read_csv(header + body, columns=numbers, infer_schema=False, separator=self.separator)
             except pl.exceptions.PolarsError as error:
                 raise self._misfit(line, text) from error
+            if frame.height != height:
+                raise self._misfit(line, text)
             yield frame.select(pl.col(number).alias(name) for number, name in zip(numbers, wanted, strict=True))
 
     def _header(self) -> list[str]:
@@ -77,8 +82,10 @@ class CsvTable:
             if after is None:
                 continue
             seen = True
-            header = sum(len(each) for each in text.splitlines(keepends=True)[: 1 + after - line])
-            yield after + 1, text[header:]
+            end = 0
+            for _ in range(1 + after - line):
+                end = text.index(b"\n", end) + 1
+            yield after + 1, text[end:]
 
     def _records(self, line: int, text: bytes) -> Iterator[tuple[int, list[str]]]:
         """The records by Python's own reader, which is slow and exact, each with the number of its last line."""
@@ -93,19 +100,24 @@ class CsvTable:
                 'Write a quotation mark inside a field twice (""), and the field between quotation marks.',
             ) from error
 
-    def _rows_fit(self, text: bytes) -> bool:
-        """Whether each row has as many fields as the header: the parser fills up short rows without a word."""
-        bare = _QUOTED.sub(b"", text) if b'"' in text else text
-        characters = np.frombuffer(bare, dtype=np.uint8)
+    def _height(self, text: bytes) -> int | None:
+        """How many rows there are; None if one has not as many fields as the header, or quotation marks inside fields.
+
+        The parser would fill up short rows without a word, and drop what is too much.
+        """
+        if b'"' in text:
+            text = _QUOTED.sub(b'"', text)
+            if self._quote_inside.search(text):
+                return None
+        characters = np.frombuffer(text, dtype=np.uint8)
         ends = np.flatnonzero(characters == ord("\n"))
         between = np.flatnonzero(characters == ord(self.separator))
         inner = len(self.columns) - 1
         if len(between) != inner * len(ends):
-            return False
-        if not inner:
-            return True
-        by_row = between.reshape(-1, inner)
-        return bool((by_row[:, -1] < ends).all() and (by_row[1:, 0] > ends[:-1]).all())
+            return None
+        by_row = between.reshape(len(ends), inner)
+        fit = not inner or ((by_row[:, -1] < ends).all() and (by_row[1:, 0] > ends[:-1]).all())
+        return len(ends) if fit else None
 
     def _misfit(self, line: int, text: bytes) -> BadInput:
         """Which row does not fit, and how many in this block."""
@@ -128,7 +140,4 @@ class CsvTable:
 
 
 def _without_blank_lines(text: bytes) -> bytes:
-    text = text.lstrip(b"\r\n")
-    if b"\n\n" in text or b"\n\r\n" in text:
-        text = _BLANK_LINES.sub(lambda match: match[1] or match[2], text)
-    return text
+    return _BLANK_LINES.sub(lambda match: match[1] or match[2], b"\n" + text)[1:]

@@ -77,15 +77,21 @@ def open_file(path: Path, name: str) -> TableFile:
         OutsideWorldFailed: it may not be read.
     """
     status = regular_file(path, name)
-    with reading(name, "a table"):
-        with path.open("rb") as file:
-            head = file.read(4096)
-        gzipped = head.startswith(_GZIP_MAGIC)
-        if gzipped:
-            with gzip.open(path) as file:
-                head = file.read(4096)
-    form = _format(path, name, head, gzipped=gzipped)
-    return TableFile(path, name, form, gzipped, (status.st_size, status.st_mtime_ns))
+    compressed = gzipped(path, name)
+    with reading(name, "table"), gzip.open(path) if compressed else path.open("rb") as file:
+        head = file.read(4096)
+    form = _format(path, name, head, gzipped=compressed)
+    return TableFile(path, name, form, compressed, (status.st_size, status.st_mtime_ns))
+
+
+def gzipped(path: Path, name: str) -> bool:
+    """Whether a file is compressed by gzip.
+
+    Raises:
+        OutsideWorldFailed: it may not be read.
+    """
+    with reading(name, "table"), path.open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
 def regular_file(path: Path, name: str) -> os.stat_result:

