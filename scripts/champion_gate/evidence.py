@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from champion_gate.rank_metrics import Judged
     from champion_gate.scoring import Options
     from champion_gate.tables import Chunk, JudgedTable
+    from champion_gate.trec import Ranking
 
     Values = dict[str, NDArray[np.float64]]
 
@@ -230,7 +231,35 @@ class Gatherer:
         )
 
     def _ranked_before(self, sources: Sources) -> tuple[Dataset, PerQuery]:
-        raise NotImplementedError
+        from champion_gate import trec
+        from champion_gate.dataset_digest import DatasetDigest
+        from champion_gate.per_query import PerQuery
+
+        for who in self.versions:
+            if not sources.rankings.get(who):
+                raise BadInput(
+                    f"The input '{who}-ranking' is required with 'qrels', and it is empty or not given.",
+                    f"There is a {who} to measure, and nothing says how it ranks.",
+                    f"Set '{who}-ranking' under `with:` in the workflow, or --{who}-ranking on the command line.",
+                )
+        shown = one_line(sources.qrels, 300)
+        qrels = trec.read_qrels(self._fetched(sources.qrels), name=shown)
+        digest, keys = DatasetDigest(), _Keys()
+        digest.update(qrels)
+        keys.add(qrels.query_ids, qrels.offsets, qrels.slices)
+        rankings, values = {}, {}
+        for who in self.versions:
+            name = one_line(sources.rankings[who], 300)
+            ranking = rankings[who] = trec.read_ranking(self._fetched(sources.rankings[who]), qrels, name=name)
+            found = _Collected(self.metrics)
+            # Documents that are ranked and not judged are another set for each side.
+            found.add(_judged(ranking, name), ranking.scores, name)
+            values[who] = found.values()
+        notes = tuple(trec.notes(rankings.items()))
+        for note in notes:
+            log(note)
+        dataset = _dataset("qrels", shown, digest.hexdigest(), keys, notes)
+        return dataset, PerQuery(keys.query_ids, keys.documents(), keys.slices, values)
 
     # -- from figures per query to sums
 
@@ -304,11 +333,11 @@ class _Collected:
         return {metric.name: np.concatenate(parts) for metric, parts in zip(self.metrics, columns, strict=True)}
 
 
-def _judged(chunk: Chunk, name: str) -> Judged:
+def _judged(rows: Chunk | Ranking, name: str) -> Judged:
     from champion_gate.rank_metrics import Judged
 
     try:
-        return Judged(chunk.labels, chunk.offsets)
+        return Judged(rows.labels, rows.offsets)
     except ValueError as error:
         raise _unmeasurable(name, error) from error
 

@@ -75,11 +75,10 @@ def test_a_worse_challenger_fails_and_noise_is_inconclusive(cli, pair, tmp_path)
     worse = judged.scored(DATA, challenger=DATA["poor"], champion=DATA["good"])
     done = gate(cli, pair, write(tmp_path, worse))
     assert (done.exit_code, done.outputs["verdict"]) == (1, "failed")
-    rng = np.random.default_rng(3)
+    # Two rankers of one kind, with noise of their own: they differ on most queries, and hardly in the mean.
     fit = DATA["poor"].to_numpy()
-    open_ = judged.scored(
-        DATA, challenger=fit + rng.standard_normal(len(fit)), champion=fit + rng.standard_normal(len(fit))
-    )
+    noise = np.random.default_rng(3).standard_normal((2, len(fit)))
+    open_ = judged.scored(DATA, challenger=fit + 1.2 * noise[0], champion=fit + noise[1])
     done = gate(cli, pair, write(tmp_path, open_))
     assert (done.exit_code, done.outputs["verdict"]) == (4, "inconclusive")
     assert int(done.outputs["queries-needed"]) > 300
