@@ -78,7 +78,7 @@ def test_a_worse_challenger_fails_and_noise_is_inconclusive(cli, pair, tmp_path)
     # Two rankers of one kind, with noise of their own: they differ on most queries, and hardly in the mean.
     fit = DATA["poor"].to_numpy()
     noise = np.random.default_rng(3).standard_normal((2, len(fit)))
-    open_ = judged.scored(DATA, challenger=fit + 1.2 * noise[0], champion=fit + noise[1])
+    open_ = judged.scored(DATA, challenger=fit + 1.4 * noise[0], champion=fit + noise[1])
     done = gate(cli, pair, write(tmp_path, open_))
     assert (done.exit_code, done.outputs["verdict"]) == (4, "inconclusive")
     assert int(done.outputs["queries-needed"]) > 300
