@@ -149,6 +149,10 @@ class Check:
     slice: SliceKey | None = None
     required: bool = False
     estimate: Estimate | None = None
+    value: float | None = None
+    """The challenger's figure that was compared; None if it has none."""
+    reference: float | None = None
+    """What it was compared with: the champion's or baseline's figure, or the threshold."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,8 @@ def _paired(policy: Policy, metric: MetricPolicy, evidence: Evidence, figures: F
             margin = policy.baseline.max_regression
         checks.append(_compared(policy, metric, figures.pairs[name], margin, name, version, side.version))
     if not checks:
-        checks.append(Check("figure", key, Outcome.PASSED, f"{key} is {challenger.mean:.6g}.", counts=False))
+        said = f"{key} is {challenger.mean:.6g}."
+        checks.append(Check("figure", key, Outcome.PASSED, said, counts=False, value=challenger.mean))
     return checks
 
 
@@ -271,7 +276,8 @@ def _compared(
         f"{metric.key} {estimate.challenger:.6g} of version {version} against {estimate.reference:.6g} of {name} "
         f"version {reference} on {estimate.n} queries: {_interval(estimate)}. {why}"
     )
-    return Check(name, metric.key, outcome, reason, estimate=estimate)
+    figures = (estimate.challenger, estimate.reference)
+    return Check(name, metric.key, outcome, reason, True, None, False, estimate, *figures)
 
 
 def compare(
@@ -507,7 +513,7 @@ def _from_runs(policy: Policy, metric: MetricPolicy, evidence: Evidence) -> list
         checks.append(_point(metric, challenger, evidence.baseline, BASELINE, margin, differs))
     if not checks:
         said = f"{name} is {challenger.metrics[name]:.6g}."
-        checks.append(Check("figure", name, Outcome.PASSED, said, counts=False))
+        checks.append(Check("figure", name, Outcome.PASSED, said, counts=False, value=challenger.metrics[name]))
     return checks
 
 
@@ -535,7 +541,8 @@ def _threshold(metric: MetricPolicy, name: str, value: float, version: str, meas
     else:
         reached, said = value >= threshold, ("reaches", "is below")
     reason = f"{name} {value:.6g} of version {version}{measured} {said[not reached]} the threshold {threshold:.6g}."
-    return Check("threshold", name, Outcome.PASSED if reached else Outcome.FAILED, reason)
+    outcome = Outcome.PASSED if reached else Outcome.FAILED
+    return Check("threshold", name, outcome, reason, value=value, reference=threshold)
 
 
 def _point(
@@ -544,14 +551,17 @@ def _point(
     """The bare rule on two run metrics: at most the margin may be lost."""
     name = metric.in_runs
 
-    def check(outcome: Outcome, reason: str) -> Check:
-        return Check(who, name, outcome, reason)
-
+    now = challenger.metrics[name]
     if problem := figure_problem(name, reference, who):
-        return check(Outcome.INCONCLUSIVE, problem + " So there is nothing to compare with.")
+        said = problem + " So there is nothing to compare with."
+        return Check(who, name, Outcome.INCONCLUSIVE, said, value=now)
+    was = reference.metrics[name]
+
+    def check(outcome: Outcome, reason: str) -> Check:
+        return Check(who, name, outcome, reason, value=now, reference=was)
+
     if not allow_different_data and (difference := data_difference(challenger, reference, who)):
         return check(Outcome.INCONCLUSIVE, difference)
-    was, now = reference.metrics[name], challenger.metrics[name]
     lower_is_better = metric.direction == "lower"
     # In decimals, as the figures are written: 0.784 is 98 % of 0.8, which binary fractions miss.
     was_, now_, margin_ = Decimal(repr(was)), Decimal(repr(now)), Decimal(repr(margin))

@@ -119,7 +119,13 @@ def render(judged: Judged) -> str:
             csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             facts=_facts(view),
             metrics=[_metric(view, name, f"m{i}") for i, name in enumerate(view.metrics)],
-            reasons=view.open_reasons[:_REASONS],
+            reasons=[
+                (
+                    "Why it failed" if judged.decision.outcome.value == "failed" else "Why it is open",
+                    view.open_reasons(counts=True)[:_REASONS],
+                ),
+                ("What is only reported", view.open_reasons(counts=False)[:_REASONS]),
+            ],
             slices=_slices(view),
             queries=[(name, *view.extremes(name, _QUERIES)) for name in paired[:_METRICS_WITH_QUERIES]],
             queries_left_out=paired[_METRICS_WITH_QUERIES:],

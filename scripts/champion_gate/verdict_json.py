@@ -44,5 +44,7 @@ def _check(check: Check) -> dict[str, Any]:
         "counts": check.counts,
         "slice": asdict(check.slice) if check.slice else None,
         "required": check.required,
+        "value": check.value,
+        "reference": check.reference,
         "estimate": estimate,
     }

@@ -185,19 +185,15 @@ class View:
 
     def _row(self, check: Check) -> Row:
         policy, e = self.policy_of(check.metric), check.estimate
-        challenger, reference, asked, against = self._challenger(check.metric), None, None, ""
+        challenger, asked, against = check.value, None, ""
         if check.name == "threshold" and policy and policy.threshold is not None:
-            against, reference = "threshold", policy.threshold
+            against = "threshold"
             asked = Asked(policy.threshold, at_most=policy.direction == "lower")
         elif check.name in (CHAMPION, BASELINE):
             version = self.judged.champion if check.name == CHAMPION else self.judged.baseline
             against = f"{check.name} version {version.number}" if version else check.name
             asked = self._asked(check, policy)
-            if e is not None:
-                reference = e.reference
-            elif check.name == CHAMPION and policy is self.judged.policy.metrics[0]:
-                reference = self.judged.champion_metric
-        return Row(check, check.metric, against, challenger, reference, asked, point=bool(against) and e is None)
+        return Row(check, check.metric, against, challenger, check.reference, asked, point=bool(against) and e is None)
 
     def _asked(self, check: Check, policy: MetricPolicy | None) -> Asked | None:
         if check.estimate is not None:
@@ -211,20 +207,6 @@ class View:
         if check.name == BASELINE and pinned and pinned.max_regression is not None:
             margin = pinned.max_regression
         return Asked(1 + margin if lower else 1 - margin, at_most=lower)
-
-    def _challenger(self, metric: str) -> float | None:
-        for check in self.decision.checks:
-            if check.metric == metric and check.slice is None and check.estimate is not None:
-                return check.estimate.challenger
-        policy = self.policy_of(metric)
-        if policy is not None and policy is self.judged.policy.metrics[0]:
-            return self.judged.metric
-        values = self.judged.per_query.values.get("challenger", {}).get(metric) if self.judged.per_query else None
-        if values is None or policy is None:
-            return None
-        there = values[values == values]  # those that are not NaN
-        count = len(there) if policy.empty_queries == "skip" else len(values)
-        return float(there.sum()) / count if count else None
 
     # -- slices
 
@@ -298,13 +280,14 @@ class View:
         found = [check for check in self.decision.checks if check.counts and check.outcome is self.outcome]
         return sorted(found, key=lambda check: (check.slice is not None, _FIRST.get(check.name, len(_FIRST))))
 
-    @property
-    def open_reasons(self) -> list[str]:
-        """Why whole metrics did not pass: what counts first, failures before what is open."""
+    def open_reasons(self, *, counts: bool) -> list[str]:
+        """Why whole metrics did not pass, failures before what is open; of those that count, or that are reported."""
         found = [
-            row.check for row in self.rows if row.check.outcome is not Outcome.PASSED and row.check.name != "servable"
+            row.check
+            for row in self.rows
+            if row.check.counts is counts and row.check.outcome is not Outcome.PASSED and row.check.name != "servable"
         ]
-        return [check.reason for check in sorted(found, key=lambda c: (not c.counts, _ORDER[c.outcome]))]
+        return [check.reason for check in sorted(found, key=lambda c: _ORDER[c.outcome])]
 
     def reasons(self, most: int) -> list[Check]:
         """The checks with something to say, `most` at most: of whole metrics all, of slices those that did not hold."""
