@@ -113,10 +113,12 @@ class Runner:
         inputs: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        payload: Mapping[str, Any] | None = None,
     ) -> Ran:
         """Run the one job of `workflow` in a repository that holds `files`.
 
-        `variables` are the repository's (`vars.X`); `MLFLOW_TRACKING_URI` is always among them. Each call is a workflow
+        `variables` are the repository's (`vars.X`); `MLFLOW_TRACKING_URI` is always among them. `payload` is what else
+        the event says. Each call is a workflow
         run of its own unless `run_id` says otherwise.
         """
         folder = self._folder / f"run-{next(self._numbers)}"
@@ -128,7 +130,7 @@ class Runner:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
         self._commit(repository)
-        (folder / "event.json").write_text(json.dumps({"inputs": dict(inputs or {})}))
+        (folder / "event.json").write_text(json.dumps({"inputs": dict(inputs or {}), **(payload or {})}))
         values = {"MLFLOW_TRACKING_URI": self._uri, **(variables or {})}
         job = {
             "RESULTS": str(results),

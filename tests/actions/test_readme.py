@@ -152,3 +152,35 @@ def test_its_workflows_release_twice_and_take_the_second_release_back(runner, ml
         changed.append(back["rollback"].outputs["changed"])
         assert aliases() == {"champion": "1", "rolled-back": "2"}
     assert changed == ["true", "false"]
+
+
+@pytest.mark.slow
+def test_its_check_of_a_pull_request_judges_on_queries_and_moves_nothing(runner, mlflow_client, model_name):
+    train = (HERE / "ranker" / "train.py").read_text(encoding="utf-8").replace('os.environ["NDCG"]', '"0.7"')
+    # Every document is relevant, so that even a ranker that tells nothing apart ranks them perfectly.
+    rows = [f"q{query},{document}.5,1" for query in range(250) for document in range(3)]
+    workflow = WORKFLOWS["check"].replace("search-ranker", model_name).replace("judged.parquet", "judged.csv")
+    ran = runner.run(
+        workflow.replace(
+            "      - uses: champion-gate/champion-gate/actions/validate",
+            "      - id: gate\n        uses: champion-gate/champion-gate/actions/validate",
+        ),
+        event="pull_request",
+        payload={"pull_request": {"number": 7, "head": {"ref": "new-ranker"}, "base": {"ref": "main"}}},
+        files={
+            "train.py": train,
+            "requirements.txt": "mlflow\n",
+            "judged.csv": "\n".join(["query_id,price,label", *rows]) + "\n",
+        },
+    )
+    assert ran.success, ran.log
+    outputs = ran["gate"].outputs
+    assert (outputs["verdict"], outputs["basis"], outputs["queries"]) == ("passed", "judged queries", "250")
+    assert float(outputs["metric"]) == 1.0
+    model = mlflow_client.get_registered_model(model_name)
+    assert model.aliases == {}
+    tag = json.loads(mlflow_client.get_model_version(model_name, "1").tags["gate.verdict.champion"])
+    assert tag["purpose"] == "check"
+    assert tag["isolation"]
+    # There is no GitHub to comment on here, and that is said and changes nothing.
+    assert "No comment" in ran.log
