@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from champion_gate import conventions
-from champion_gate.cli import NUMBER, SECONDS, Annotation, Result, command, option, run
+from champion_gate.cli import NUMBER, SECONDS, Annotation, Result, command, option, options, run
 from champion_gate.errors import EXIT_INCONCLUSIVE, EXIT_REFUSED, BadInput
+from champion_gate.move_options import keys_of, signing_option
 
 if TYPE_CHECKING:
     from champion_gate.decision import Estimate
@@ -48,16 +48,7 @@ _POLICY_INPUTS = (
 _POLICY_BYTES = 1_000_000
 
 
-def _options(*options: Callable[..., Any]) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    def decorate(function: Callable[..., Result]) -> Callable[..., Result]:
-        for add in reversed(options):
-            function = add(function)
-        return function
-
-    return decorate
-
-
-policy_options = _options(
+policy_options = options(
     option("--policy", help="Policy file (YAML).  [default: .github/champion-gate/<model>.yml, if it is there]"),
     option("--threshold", "--threshold-ndcg", type=NUMBER, help="Least value that passes. A first release needs it."),
     option(
@@ -76,7 +67,7 @@ policy_options = _options(
 )
 """The options that say what a challenger must show, which the whole release has too."""
 
-evidence_options = _options(
+evidence_options = options(
     option(
         "--evaluation-data", help="Judged queries that both models are scored on now: path, s3://, runs:/, datasets:/."
     ),
@@ -95,7 +86,7 @@ evidence_options = _options(
 )
 """The options that say where judged queries are."""
 
-scoring_options = _options(
+scoring_options = options(
     option(
         "--isolation",
         type=click.Choice(["auto", "sandbox", "process"]),
@@ -139,6 +130,8 @@ scoring_options = _options(
     help="Python that runs the models: made from each model's requirements, or the one on PATH.",
 )
 @scoring_options
+@signing_option
+@option("--verify-artifacts", is_flag=True, help="Hash the model's files, so that a promotion can verify them.")
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias of the version to compare with.")
 @option("--team", help="Team that the release log stands under. Default: the model's tag, or its run's.")
 def main(**given: Any) -> Result:
@@ -214,6 +207,8 @@ def judge(model_name: str, alias: str, number: str, policy: Policy, given: dict[
         team=given["team"] or "",
         champion_number=conventions.version_number(champion_number, "champion-version") if champion_number else "",
         pass_inconclusive=given["on_inconclusive"] == PASS_WITH_WARNING,
+        keys=keys_of(given),
+        hash_files=given["verify_artifacts"],
     )
     github.hide([given["github_token"] or ""])
     registry = Registry.connect(given["registry_timeout"])

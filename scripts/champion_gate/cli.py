@@ -40,6 +40,7 @@ INPUTS = frozenset(
         "allow-different-data",
         "allow-source-builds",
         "approved-by",
+        "at",
         "baseline-ranking",
         "baseline-score-column",
         "baseline-version",
@@ -51,8 +52,10 @@ INPUTS = frozenset(
         "champion-version",
         "command",
         "comment",
+        "commit",
         "confidence",
         "data-version",
+        "dataset-digest",
         "debug",
         "description",
         "document-column",
@@ -60,21 +63,26 @@ INPUTS = frozenset(
         "environment",
         "evaluation-data",
         "evaluation-data-version",
+        "expect-champion",
         "experiment-name",
         "from-alias",
         "from-version",
         "github-token",
+        "hold",
         "isolation",
         "json",
         "label-column",
         "limit",
+        "lock-timeout",
         "logged-model",
         "max-regression",
+        "max-verdict-age",
         "metric",
         "min-queries",
         "model-name",
         "model-uri",
         "on-inconclusive",
+        "override-reason",
         "owner",
         "policy",
         "previous-alias",
@@ -83,15 +91,20 @@ INPUTS = frozenset(
         "qrels",
         "query-column",
         "reason",
+        "redis-url",
         "register-model",
         "registry-timeout",
+        "reinstate",
+        "release-hold",
         "report-file",
         "run-name",
         "scores",
         "scoring-environment",
         "scoring-memory",
         "scoring-timeout",
+        "signing-key",
         "slice-column",
+        "steps",
         "tag",
         "team",
         "threshold",
@@ -100,6 +113,7 @@ INPUTS = frozenset(
         "to-alias",
         "to-version",
         "training-data",
+        "verify-artifacts",
         "version",
         "working-directory",
     ]
@@ -227,6 +241,17 @@ def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
         settings.setdefault("type", TEXT)
     settings.setdefault("show_default", True)
     return click.option(*names, cls=GateOption, **settings)
+
+
+def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator, in this order in --help."""
+
+    def decorate(function: Any) -> Any:
+        for add in reversed(decorators):
+            function = add(function)
+        return function
+
+    return decorate
 
 
 class GateCommand(click.Command):

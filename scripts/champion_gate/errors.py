@@ -53,6 +53,10 @@ class TimedOut(UnclearAnswer):
     """A request was sent and no answer came in time: it may take effect later."""
 
 
+class LeaseLost(OutsideWorldFailed):
+    """The lease ended, or may end before the next write is done: what follows must not be written."""
+
+
 class TrainingFailed(GateError):
     """The training command failed, or ran out of time."""
 

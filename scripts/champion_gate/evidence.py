@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from champion_gate import artifact_digest
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Evidence, Figures, Side, SliceKey
 from champion_gate.errors import BadInput
 from champion_gate.github import log
@@ -63,6 +64,8 @@ class Gathered:
     dataset: Dataset | None = None
     per_query: PerQuery | None = None
     isolation: str | None = None
+    artifacts_digest: str | None = None
+    """SHA-256 of the challenger's files, if they were fetched."""
 
 
 class Gatherer:
@@ -86,6 +89,7 @@ class Gatherer:
         self.folder = folder
         self.metrics = [metric for _, metric in policy.rank_metrics()]
         self.isolation: str | None = None
+        self.artifacts_digest: str | None = None
 
     def gather(self, sources: Sources, scoring: Options | None) -> Gathered:
         """The evidence from the sources that are given; `scoring` says how models are run, where evaluation data is.
@@ -117,7 +121,7 @@ class Gatherer:
         sides = {who: replace(side, scoring_problem=problems.get(who)) for who, side in sides.items()}
         figures = {} if CHALLENGER in problems else self._figures(per_query)
         evidence = _evidence(sides, Basis.QUERIES, figures, frozenset(per_query.slices))
-        return Gathered(evidence, dataset, per_query, self.isolation)
+        return Gathered(evidence, dataset, per_query, self.isolation, self.artifacts_digest)
 
     # -- judged queries that both models are scored on now
 
@@ -155,7 +159,10 @@ class Gatherer:
 
         label = f"{who} version {version.number}"
         log(f"Fetching {label} of {version.name} ...")
-        model = read_model(self.registry.download_model(version, self.folder), label)
+        files = self.registry.download_model(version, self.folder)
+        if who == CHALLENGER:
+            self.artifacts_digest = artifact_digest.of_folder(files)  # before its code runs
+        model = read_model(files, label)
         wanted = _inputs(model.columns, table, sources, label)
         found = _Collected(self.metrics)
         done, told = 0, time.monotonic()

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from champion_gate import conventions, lineage, verdict, verdict_json
+from champion_gate import artifact_digest, conventions, lineage, verdict, verdict_json
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, decide, something_decides
 from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
 from champion_gate.evidence import CHALLENGER, Gathered, Gatherer, Sources
@@ -57,6 +57,8 @@ class Judged:
     """Where the HTML report is, as `runs:/<gate run>/report.html`; empty if it could not be stored."""
     html: str = ""
     """The report itself."""
+    artifacts_digest: str | None = None
+    """SHA-256 of the model's files; None if they were not looked at."""
     promotable: bool = False
     """Whether promote-alias will take this verdict, as things are."""
 
@@ -75,6 +77,10 @@ class Question:
     team: str = ""
     champion_number: str = ""
     pass_inconclusive: bool = False
+    keys: tuple[str, ...] = ()
+    """Signing keys; the first one signs the verdict."""
+    hash_files: bool = False
+    """Whether to hash the model's files though they are not needed for anything else."""
 
 
 def resolve(
@@ -185,6 +191,9 @@ def validate(
     with tempfile.TemporaryDirectory(prefix="champion-gate-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         gathered = Gatherer(registry, release_log, policy, there, folder).gather(sources, scoring)
+        files = gathered.artifacts_digest
+        if files is None and question.hash_files:
+            files = artifact_digest.of_folder(registry.download_model(version, folder))
         decision = decide(policy, gathered.evidence)
         judged = Judged(
             model,
@@ -202,6 +211,7 @@ def validate(
             gathered.per_query,
             gathered.isolation,
             tuple(reversed(lineage.by_time(moves))),
+            artifacts_digest=files,
         )
         return _record(registry, release_log.made(), judged, gathered, question, there, folder)
 
@@ -273,7 +283,7 @@ def _record(
         release_log.close(gate_run_id, lineage.DONE, _run_metrics(judged))
         # The verdict is the last write: whatever fails before it, there is none.
         tag = verdict.tag_name(judged.champion_alias)
-        outcome_tags = {"gate.outcome": decision.outcome.value, tag: document.canonical()}
+        outcome_tags = {"gate.outcome": decision.outcome.value, tag: verdict.signed(document.canonical(), question.keys)}
         registry.set_version_tags(judged.model.name, version.number, outcome_tags)
     except BaseException:
         _give_up(release_log, gate_run_id)
@@ -377,6 +387,7 @@ def _document(judged: Judged, question: Question) -> verdict.Verdict:
         commit=one_line(judged.job.commit, 64),
         time=judged.time,
         gate_run_id=judged.gate_run_id,
+        artifacts_digest=judged.artifacts_digest,
         checks=tuple(
             verdict.CheckRecord(
                 name=f"{c.name} {c.slice}" if c.slice else c.name,

@@ -5,15 +5,18 @@ The order of moves follows their fences and `gate.from`/`gate.to` links, not clo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["gate", "promotion", "rollback"]
+Kind = Literal["gate", "promotion", "rollback", "hold", "hold release"]
 
 OPEN = "open"
 DONE = "done"
 UNDONE = "undone"
+ABANDONED = "abandoned"
+"""Shown of a move that is open in its run though the model does not name it: it never moved anything."""
+_MOVES = ("promotion", "rollback")
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,21 @@ class Entry:
     from_alias: str | None = None
     previous_alias: str | None = None
     github_run: str = ""
+    after: Mapping[str, str | None] = field(default_factory=dict)
+    """What a move was to set: aliases to version numbers, None where one was to be dropped."""
+    recovered_by: str = ""
+    """Who settled the move, if not the job that began it."""
+    override: str = ""
+    """Why the move was made against the verdict."""
+    reinstated: str = ""
+    """Why a version in quarantine was promoted again."""
     earlier_model: bool = False
     """Of a model of the same name that was deleted since: shown, and counts for nothing."""
 
     @property
     def is_move(self) -> bool:
         """Whether it moved an alias, or was to."""
-        return self.kind != "gate"
+        return self.kind in _MOVES
 
 
 def by_time(entries: Sequence[Entry]) -> list[Entry]:
@@ -76,8 +87,37 @@ def highest_fence(entries: Sequence[Entry]) -> int:
 
 
 def quarantined(entries: Sequence[Entry]) -> dict[str, Entry]:
-    """The versions that were rolled back, of whatever alias, with the last rollback that took each back."""
-    return {e.from_version: e for e in finished(entries) if e.kind == "rollback" and e.from_version is not None}
+    """The versions that were rolled back, of whatever alias, with the last rollback that took each back.
+
+    One that was reinstated since is not among them.
+    """
+    found: dict[str, Entry] = {}
+    for move in finished(entries):
+        if move.kind == "rollback" and move.from_version is not None:
+            found[move.from_version] = move
+        elif move.reinstated and move.to_version is not None:
+            found.pop(move.to_version, None)
+    return found
+
+
+def expected(entries: Sequence[Entry], alias: str) -> Entry | None:
+    """The last finished move of an alias, whose `to_version` it should name; None if there is none."""
+    moves = finished(entries, alias)
+    return moves[-1] if moves else None
+
+
+def late_write(entries: Sequence[Entry], alias: str, champion: str) -> Entry | None:
+    """The superseded move whose late write the alias shows, if that is what happened.
+
+    A move that somebody else had to undo may have had a write under way, sent before its job was frozen. If the
+    alias names what that move was to set, and the log says that it should not, the write has landed since.
+    """
+    last = expected(entries, alias)
+    if last is None or last.to_version == champion:
+        return None
+    undone = [e for e in counted(entries) if e.is_move and e.state == UNDONE and e.recovered_by and e.alias == alias]
+    late = [e for e in undone if e.to_version == champion]
+    return max(late, key=lambda e: e.fence, default=None)
 
 
 def line_of_champions(entries: Sequence[Entry], alias: str) -> list[str]:

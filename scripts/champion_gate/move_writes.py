@@ -1,24 +1,28 @@
 """A move, write by write, and what is done when one of the writes fails.
 
 The order is: the move's run, `gate.open_move`, the previous champion's alias, the champion alias, the versions'
-tags, the run's state, and `gate.open_move` again. MLflow has no compare-and-set on aliases; two moves at once
-are told apart by what is read back, not prevented.
+tags, the run's state, and `gate.open_move` again. MLflow has no compare-and-set on aliases: the lease keeps two moves
+apart. Without one they are told apart by what is read back, not prevented.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 from champion_gate import lineage, signals
-from champion_gate.errors import GateError, OutsideWorldFailed, Refused, TimedOut
+from champion_gate.errors import GateError, LeaseLost, OutsideWorldFailed, Refused, TimedOut
 from champion_gate.github import Context, annotate, log
 from champion_gate.lineage import Entry, Kind
 from champion_gate.registry import Model, Registry
 from champion_gate.release_log import OPEN_MOVE_TAG, ReleaseLog
 from champion_gate.text import one_line
 from champion_gate.verdict import NONE
+
+if TYPE_CHECKING:
+    from champion_gate.lease import Lease
 
 
 @dataclass(frozen=True)
@@ -52,38 +56,22 @@ class Plan:
     run_tags: Mapping[str, str]
 
 
-def no_open_move(registry: Registry, model: Model) -> None:
-    """See that nobody else is in the middle of a move.
-
-    Raises:
-        OutsideWorldFailed: a move is open, whether its job is at work or was killed.
-    """
-    run_id = model.tags.get(OPEN_MOVE_TAG)
-    if not run_id:
-        return
-    run = registry.find_run(run_id)
-    began = datetime.fromtimestamp(run.start / 1000, timezone.utc).isoformat(timespec="seconds") if run else "unknown"
-    who = one_line(run.tags.get("gate.actor", "unknown"), 80) if run else "unknown"
-    raise OutsideWorldFailed(
-        f"A move of '{one_line(model.name, 120)}' is open: run {one_line(run_id, 60)}, begun {began} by {who}.",
-        "Another job is at work, or one was killed half-way.",
-        f"Wait for that job. If none is running, check the aliases and delete the model's tag {OPEN_MOVE_TAG}.",
-    )
-
-
 def carry_out(
     registry: Registry,
     release_log: ReleaseLog,
     plan: Plan,
     entries: Sequence[Entry],
     job: Context,
+    lease: Lease | None,
+    *,
     dry_run: bool,
 ) -> Moved:
     """Carry out a move that is allowed: all of it, or none of it where that can be had.
 
     Raises:
         Refused: the champion moved since it was read.
-        OutsideWorldFailed: the registry failed, or another move began. The move was undone, or stays open and says so.
+        OutsideWorldFailed: the registry or Redis failed, the lease was lost, or another move began. The move was
+            undone, or stays open for the next one to settle, and says so.
         Cancelled: SIGINT or SIGTERM; as above.
     """
     model = release_log.model
@@ -92,7 +80,8 @@ def carry_out(
     if dry_run:
         return _moved(model, plan, "", reason, changed=False, dry_run=True)
     release_log = release_log.made()
-    fence = lineage.highest_fence(entries) + 1
+    # A Redis that was flushed counts from 1 again; the log does not.
+    fence = max(lineage.highest_fence(entries) + 1, lease.fence if lease else 0)
     run_id = release_log.write(
         plan.kind,
         lineage.OPEN,
@@ -103,29 +92,54 @@ def carry_out(
         tags={
             "gate.previous": plan.before.get(plan.run_tags["gate.previous_alias"]) or NONE,
             "gate.fence": str(fence),
+            "gate.leased": str(lease is not None).lower(),
+            # What another job needs to finish this, or to undo it.
+            **{f"gate.{name}": _json(value) for name, value in _aliases_of(plan).items()},
             **plan.run_tags,
         },
     )
     touched = False
     try:
         registry.set_model_tag(model.name, OPEN_MOVE_TAG, run_id)
-        _still(registry, model, plan, run_id)
+        if lease is None:
+            _still(registry, model, plan, run_id)
+        else:
+            lease.confirm()
         touched = True
         log(f"Moving '{plan.alias}' of {model.name} from version {plan.from_version or NONE} to {plan.to_version}.")
         with signals.deferred():  # a write in flight is waited for, so that we know what it did
-            _set_aliases(registry, model.name, plan.after, plan.alias)
-        _read_back(registry, model.name, plan)
-        _finish(release_log, plan, run_id)
+            set_aliases(registry, model.name, plan.after, plan.alias)
+        aliases = _read_back(registry, model.name, plan)
+        finish(release_log, plan, run_id, aliases, {}, leased=lease is not None)
     except BaseException as error:
         late = isinstance(error, TimedOut)
-        finished = _settle(release_log, plan, run_id, touched=touched, late=late)
+        finished = _settle(release_log, plan, run_id, touched=touched, late=late, leased=lease is not None)
         if not finished or not isinstance(error, GateError):
             raise
         annotate("warning", "Move finished after an error", str(error))
     return _moved(model, plan, run_id, reason, changed=True, dry_run=False)
 
 
-def _set_aliases(registry: Registry, name: str, aliases: Mapping[str, str | None], champion_alias: str) -> None:
+def _aliases_of(plan: Plan) -> dict[str, Mapping[str, str | None]]:
+    return {"before": plan.before, "after": plan.after, "drop": plan.drop}
+
+
+def _json(value: Mapping[str, str | None]) -> str:
+    return json.dumps(dict(value), sort_keys=True, separators=(",", ":"))
+
+
+def version_tags(kind: str, run_tags: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The tags for people on the versions of a move, from the tags of its run: also for who finishes it later."""
+    when = run_tags.get("gate.time", "")
+    if kind == "promotion":
+        approved = run_tags.get("gate.approved_by", "")
+        return {run_tags["gate.to"]: {"approved_by": approved, "approval_date": when, "promoted_at": when}}
+    if run_tags.get("gate.from_there", "true") != "true":
+        return {}  # the version that was taken back is deleted
+    return {run_tags["gate.from"]: {"rollback_reason": run_tags.get("gate.reason", ""), "rolled_back_at": when}}
+
+
+def set_aliases(registry: Registry, name: str, aliases: Mapping[str, str | None], champion_alias: str) -> None:
     """Point the aliases; the champion's comes after the others that are set, and what is dropped comes last."""
     for alias, number in sorted(aliases.items(), key=lambda item: (item[1] is None, item[0] == champion_alias)):
         if number is not None:
@@ -152,7 +166,7 @@ def _still(registry: Registry, model: Model, plan: Plan, run_id: str) -> None:
         )
 
 
-def _read_back(registry: Registry, name: str, plan: Plan) -> None:
+def _read_back(registry: Registry, name: str, plan: Plan) -> Mapping[str, str]:
     aliases = registry.model(name).aliases
     wrong = {alias: aliases.get(alias) for alias, number in plan.after.items() if aliases.get(alias) != number}
     if wrong:
@@ -162,24 +176,39 @@ def _read_back(registry: Registry, name: str, plan: Plan) -> None:
             "Somebody else moved them at the same time.",
             "Look at `history`, and decide which version should serve.",
         )
+    return aliases
 
 
-def _finish(release_log: ReleaseLog, plan: Plan, run_id: str) -> None:
-    """What follows once the champion alias stands: tags, the alias that is no longer needed, the move's state."""
+def finish(
+    release_log: ReleaseLog,
+    plan: Plan,
+    run_id: str,
+    aliases: Mapping[str, str],
+    tags: Mapping[str, str],
+    *,
+    leased: bool = True,
+) -> None:
+    """What follows once the champion alias stands: tags, the alias that is no longer needed, the move's state.
+
+    `aliases` is what the model has, `tags` is for the move's run.
+    """
     registry, name = release_log.registry, release_log.model.name
-    for number, tags in plan.version_tags.items():
-        registry.set_version_tags(name, number, tags)
-    aliases = registry.model(name).aliases
+    for number, about in plan.version_tags.items():
+        registry.set_version_tags(name, number, about)
     for alias, number in plan.drop.items():
         if aliases.get(alias) == number:
             try:
                 registry.delete_alias(name, alias)
+            except LeaseLost:
+                raise
             except GateError as error:
                 annotate("warning", "Alias kept", f"The alias '{alias}' still names version {number}. {error}")
-    _close(release_log, run_id, lineage.DONE)
+    close(release_log, run_id, lineage.DONE, tags, leased=leased)
 
 
-def _settle(release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, late: bool) -> bool:
+def _settle(
+    release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, late: bool, leased: bool
+) -> bool:
     """After a failure half-way: finish the move if the champion alias moved, undo it if it did not.
 
     Where somebody else moved the alias, or the registry is out of reach, the move stays open and says so.
@@ -196,15 +225,15 @@ def _settle(release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, 
         if touched and champion == plan.to_version:
             if ours:
                 missing = {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}
-                _set_aliases(registry, name, missing, plan.alias)
-            _finish(release_log, plan, run_id)
+                set_aliases(registry, name, missing, plan.alias)
+            finish(release_log, plan, run_id, now.aliases, {}, leased=leased)
             log(f"'{plan.alias}' is version {plan.to_version}: the move was finished.")
             return True
         if not touched or (champion == plan.from_version and not late) or not ours:
             if touched and ours:
                 changed = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
-                _set_aliases(registry, name, changed, plan.alias)
-            _close(release_log, run_id, lineage.UNDONE)
+                set_aliases(registry, name, changed, plan.alias)
+            close(release_log, run_id, lineage.UNDONE, {}, leased=leased)
             log(f"'{plan.alias}' is version {champion or NONE}: the move was undone.")
             return False
         if champion == plan.from_version:
@@ -217,10 +246,13 @@ def _settle(release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, 
     return False
 
 
-def _close(release_log: ReleaseLog, run_id: str, state: str) -> None:
-    release_log.close(run_id, state)
+def close(
+    release_log: ReleaseLog, run_id: str, state: str, tags: Mapping[str, str], *, leased: bool = True
+) -> None:
+    """Write the move's last state, and take its name off the model; without a lease, if it is still ours."""
+    release_log.close(run_id, state, tags=tags)
     registry, name = release_log.registry, release_log.model.name
-    if registry.model(name).tags.get(OPEN_MOVE_TAG) == run_id:
+    if leased or registry.model(name).tags.get(OPEN_MOVE_TAG) == run_id:
         registry.delete_model_tag(name, OPEN_MOVE_TAG)
 
 

@@ -2,62 +2,131 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
-from champion_gate import conventions, lineage, verdict
+from champion_gate import artifact_digest, conventions, holds, lineage, moving, verdict
 from champion_gate.errors import BadInput, Refused
 from champion_gate.gate import champion_of, judged_version, resolve
-from champion_gate.github import Context
+from champion_gate.github import Context, annotate, log
+from champion_gate.holds import Hold
 from champion_gate.lineage import Entry
-from champion_gate.move_writes import Moved, Plan, carry_out, no_open_move
+from champion_gate.move_writes import Moved, Plan, carry_out, version_tags
+from champion_gate.moving import Rules, Turn
 from champion_gate.registry import Model, Registry, Version
 from champion_gate.release_log import HOLD_TAG, ReleaseLog
 from champion_gate.text import one_line
 from champion_gate.verdict import NONE
 
 
-def promote(
-    registry: Registry,
-    model_name: str,
-    job: Context,
-    *,
-    number: str = "",
-    from_alias: str = conventions.CHALLENGER,
-    to_alias: str = conventions.CHAMPION,
-    previous_alias: str = "",
-    approved_by: str = "",
-    team: str = "",
-    dry_run: bool = False,
-) -> Moved:
+@dataclass(frozen=True)
+class Approved:
+    """Who let a release happen: a reviewer of the run's environment, or else whom the job names.
+
+    `by_reviewer` is True only for the first; `comment` is what they wrote.
+    """
+
+    by: str
+    by_reviewer: bool = False
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What is to be promoted, and what its verdict must show.
+
+    The version is `number`, or else what `from_alias` names. `keys` are the signing keys that are taken. With
+    `override_reason` the verdict may be against it, and with `reinstate` the version may have been rolled back.
+    """
+
+    approved: Approved
+    number: str = ""
+    from_alias: str = conventions.CHALLENGER
+    to_alias: str = conventions.CHAMPION
+    previous_alias: str = ""
+    expected: verdict.Expected = field(default_factory=verdict.Expected)
+    max_age: timedelta = verdict.MAX_AGE
+    keys: tuple[str, ...] = ()
+    verify_artifacts: bool = False
+    override_reason: str = ""
+    reinstate: str = ""
+    team: str = ""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What is to be taken back, and how far: `steps` good releases, or to a version that was champion."""
+
+    reason: str
+    approved: Approved
+    to_version: str = ""
+    from_version: str = ""
+    steps: int = 1
+    champion_alias: str = conventions.CHAMPION
+    hold: bool = False
+    override_reason: str = ""
+    team: str = ""
+    dry_run: bool = False
+
+
+def promote(registry: Registry, model_name: str, job: Context, asked: Promotion, rules: Rules) -> Moved:
     """Make a version champion, if its verdict says so.
 
     Raises:
         BadInput: there is no such model, version or alias.
         Refused: there is no passed verdict for this version and alias against the current champion, or the
-            version is in quarantine, or the model is on hold.
-        OutsideWorldFailed: the registry failed, or another move is open.
+            version is in quarantine, or the model is on hold, or somebody moved the alias by hand.
+        OutsideWorldFailed: the registry or Redis failed, or another move is open.
     """
-    model = registry.model(model_name)
-    previous_alias = previous_alias or conventions.previous_alias(to_alias)
-    release_log = ReleaseLog.find(registry, model, team)
-    no_open_move(registry, model)
-    entries = release_log.moves()
-    number = number or model.aliases.get(from_alias) or _dropped(model, entries, from_alias, to_alias) or ""
+    with _turn(registry, model_name, asked.to_alias, job, rules, "promotion", asked.team, asked.dry_run) as turn:
+        return _promote(registry, job, asked, turn)
+
+
+def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> Moved:
+    model, release_log, entries = turn.model, turn.release_log, turn.entries
+    from_alias, to_alias = asked.from_alias, asked.to_alias
+    previous_alias = asked.previous_alias or conventions.previous_alias(to_alias)
+    number = asked.number or model.aliases.get(from_alias) or _dropped(model, entries, from_alias, to_alias) or ""
     number = number or resolve(model, from_alias, registry.uri)
     champion = model.aliases.get(to_alias)
     if champion == number:
         run_id = next((e.run_id for e in reversed(lineage.finished(entries, to_alias)) if e.to_version == number), "")
         previous = model.aliases.get(previous_alias)
         reason = f"Version {number} is '{to_alias}' already."
-        return Moved(model.name, "promotion", to_alias, previous, number, False, run_id, reason, dry_run)
+        return Moved(model.name, "promotion", to_alias, previous, number, False, run_id, reason, asked.dry_run)
     _not_on_hold(model)
     version = registry.version(model.name, number)
-    champion_version = champion_of(registry, model, to_alias, release_log)
-    _not_quarantined(entries, number)
-    judged = _passed_verdict(model, version, champion_version, to_alias)
+    champion_of(registry, model, to_alias, release_log)  # tells "gone" from "never released"
+    _not_quarantined(entries, number, asked.reinstate)
+    judged, why = _verdict(registry, model, version, champion or NONE, asked)
+    if asked.override_reason:
+        why = f"OVERRIDE by {asked.approved.by}: {asked.override_reason.rstrip('.')}. The verdict says: {why}"
+        annotate("warning", "Override", f"Version {number} is promoted against its verdict. {why}")
     now = _now()
-    approved = approved_by or job.actor
+    run_tags = {
+        "gate.from": champion or NONE,
+        "gate.to": number,
+        "gate.time": now,
+        "gate.from_alias": from_alias,
+        "gate.previous_alias": previous_alias,
+        "gate.approved_by": asked.approved.by,
+        "gate.approved_by_reviewer": str(asked.approved.by_reviewer).lower(),
+        "gate.approval_comment": asked.approved.comment,
+        "gate.verdict": judged.outcome.value if judged else NONE,
+        "gate.verdict_run": judged.gate_run_id if judged else "",
+        "gate.policy_digest": judged.policy_digest if judged else "",
+        "gate.override": asked.override_reason,
+        "gate.reinstated": asked.reinstate,
+        "gate.reason": why,
+    }
+    tags = version_tags("promotion", run_tags)
+    marks = {"gate.override": asked.override_reason, "gate.reinstated": asked.reinstate}
+    tags[number] |= {key: value for key, value in marks.items() if value}
     plan = Plan(
         "promotion",
         to_alias,
@@ -66,49 +135,40 @@ def promote(
         before={previous_alias: model.aliases.get(previous_alias), to_alias: champion},
         after={previous_alias: champion, to_alias: number} if champion else {to_alias: number},
         drop={from_alias: number},
-        version_tags={number: {"approved_by": approved, "approval_date": now, "promoted_at": now}},
-        run_tags={
-            "gate.from_alias": from_alias,
-            "gate.previous_alias": previous_alias,
-            "gate.approved_by": approved,
-            "gate.verdict": judged.outcome.value,
-            "gate.verdict_run": judged.gate_run_id,
-            "gate.policy_digest": judged.policy_digest,
-            "gate.reason": " ".join(check.reason for check in judged.checks),
-        },
+        version_tags=tags,
+        run_tags=run_tags,
     )
-    return carry_out(registry, release_log, plan, entries, job, dry_run)
+    return carry_out(registry, release_log, plan, entries, job, turn.lease, dry_run=asked.dry_run)
 
 
-def rollback(
-    registry: Registry,
-    model_name: str,
-    job: Context,
-    *,
-    reason: str,
-    to_version: str = "",
-    from_version: str = "",
-    champion_alias: str = conventions.CHAMPION,
-    team: str = "",
-    dry_run: bool = False,
-) -> Moved:
+def rollback(registry: Registry, model_name: str, job: Context, asked: Rollback, rules: Rules) -> Moved:
     """Take the champion back to the last good version, which needs no evaluation.
 
     Raises:
         BadInput: there is no such model, no champion, or nothing to go back to.
-        Refused: the champion is not `from_version`, or the target was taken back itself or never was champion.
-        OutsideWorldFailed: the registry failed, or another move is open.
+        Refused: the champion is not `from_version`, or the target was taken back itself or never was champion, or
+            somebody moved the alias by hand.
+        OutsideWorldFailed: the registry or Redis failed, or another move is open.
     """
-    model = registry.model(model_name)
+    # Who names the champion that is bad knows what is there, whoever set it.
+    rules = replace(rules, expect_champion=rules.expect_champion or asked.from_version)
+    with _turn(registry, model_name, asked.champion_alias, job, rules, "rollback", asked.team, asked.dry_run) as turn:
+        if asked.hold and not asked.dry_run:
+            _set_hold(registry, turn.model, job, asked.reason)  # first: whatever comes then, nothing is promoted
+        return _roll_back(registry, job, asked, turn)
+
+
+def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) -> Moved:
+    model, release_log, entries = turn.model, turn.release_log, turn.entries
+    champion_alias, from_version, to_version = asked.champion_alias, asked.from_version, asked.to_version
     serving = model.aliases.get(champion_alias)
     bad = registry.find_version(model.name, serving) if serving else None  # None, too, if deleted under its alias
-    release_log = ReleaseLog.find(registry, model, team, bad)
-    no_open_move(registry, model)
-    entries = release_log.moves()
+    if not release_log.team:
+        release_log = ReleaseLog.find(registry, model, asked.team, bad)
     previous_alias = _previous_alias(entries, champion_alias)
     if again := _same_job(entries, champion_alias, job):
         said = f"This job took version {again.from_version} back already."
-        return _moved_before(model, again, said, dry_run)
+        return _moved_before(model, again, said, asked.dry_run)
     if serving is None:
         champion_of(registry, model, champion_alias, release_log)  # tells "gone" from "never released"
     champion = resolve(model, champion_alias, registry.uri, "Nothing was released under it yet.")
@@ -120,25 +180,35 @@ def rollback(
         )
     target: str | None = to_version
     if not target:
-        target = _first_there(registry, model.name, lineage.champions_before(entries, champion_alias, champion))
-    if not target and not lineage.finished(entries, champion_alias):
+        before = lineage.champions_before(entries, champion_alias, champion)
+        target = _nth_there(registry, model.name, before, asked.steps)
+    if not target and asked.steps == 1 and not lineage.finished(entries, champion_alias):
         target = model.aliases.get(previous_alias)
     if not target or target == champion:
+        steps = f" {asked.steps} steps" if asked.steps > 1 else ""
         raise BadInput(
-            f"There is nothing to go back to: version {champion} is '{champion_alias}', "
+            f"There is nothing to go back{steps} to: version {champion} is '{champion_alias}', "
             + ("and to-version is the same." if to_version else "and no good release before it is known."),
             "Neither the release log nor an alias names an earlier champion that was not taken back.",
             "Name a version with to-version, or promote a new one.",
         )
     registry.version(model.name, target)
-    _was_champion(entries, model, champion_alias, previous_alias, target)
+    _was_champion(entries, model, champion_alias, previous_alias, target, asked)
     _not_quarantined(entries, target)
-    further = _first_there(registry, model.name, lineage.champions_before(entries, champion_alias, target))
+    further = _nth_there(registry, model.name, lineage.champions_before(entries, champion_alias, target), 1)
     after: dict[str, str | None] = {previous_alias: further, champion_alias: target}
-    version_tags: dict[str, dict[str, str]] = {}
     if bad is not None:
         after[conventions.rolled_back_alias(champion_alias)] = champion
-        version_tags[champion] = {"rollback_reason": reason, "rolled_back_at": _now()}
+    run_tags = {
+        "gate.from": champion,
+        "gate.to": target,
+        "gate.from_there": str(bad is not None).lower(),
+        "gate.time": _now(),
+        "gate.reason": asked.reason,
+        "gate.previous_alias": previous_alias,
+        "gate.hold": str(asked.hold).lower(),
+        "gate.override": asked.override_reason,
+    }
     plan = Plan(
         "rollback",
         champion_alias,
@@ -147,33 +217,79 @@ def rollback(
         before={alias: model.aliases.get(alias) for alias in after},
         after=after,
         drop={},
-        version_tags=version_tags,
-        run_tags={"gate.reason": reason, "gate.previous_alias": previous_alias},
+        version_tags=version_tags("rollback", run_tags),
+        run_tags=run_tags,
     )
-    return carry_out(registry, release_log, plan, entries, job, dry_run)
+    return carry_out(registry, release_log, plan, entries, job, turn.lease, dry_run=asked.dry_run)
+
+
+def release_hold(registry: Registry, model_name: str, job: Context, reason: str, rules: Rules, team: str = "") -> str:
+    """Lift the hold of a model, and write so into its release log; returns what the hold said, or an empty text.
+
+    Raises:
+        BadInput: there is no such model.
+        OutsideWorldFailed: the registry or Redis failed.
+    """
+    model = registry.model(model_name)
+    with moving.leased(registry, model, job, rules, "hold release"):
+        model = registry.model(model_name)
+        tag = model.tags.get(HOLD_TAG, "")
+        if not tag:
+            return ""
+        said = holds.parse(tag).sentence()
+        release_log = ReleaseLog.find(registry, model, team).made()
+        tags = {"gate.reason": reason, "gate.held": said}
+        run_id = release_log.write(
+            "hold release", lineage.OPEN, "", job, from_version=None, to_version=None, tags=tags
+        )
+        registry.delete_model_tag(model.name, HOLD_TAG)
+        release_log.close(run_id, lineage.DONE)
+        log(f"The hold on {model.name} is lifted.")
+        return said
+
+
+def _turn(
+    registry: Registry, name: str, alias: str, job: Context, rules: Rules, operation: str, team: str, dry_run: bool
+) -> AbstractContextManager[Turn]:
+    if dry_run:
+        return nullcontext(moving.look(registry, name, team))
+    return moving.turn(registry, name, alias, job, rules, operation, team)
+
+
+def _set_hold(registry: Registry, model: Model, job: Context, reason: str) -> None:
+    if HOLD_TAG not in model.tags:
+        registry.set_model_tag(model.name, HOLD_TAG, Hold(job.actor, _now(), reason).text())
+        annotate("warning", "On hold", f"Nothing of '{model.name}' is promoted until somebody lifts the hold.")
 
 
 def _not_on_hold(model: Model) -> None:
     if hold := model.tags.get(HOLD_TAG):
         raise Refused(
             f"Promotions of '{one_line(model.name, 120)}' are on hold.",
-            f"The hold says: {one_line(hold, 500)}.",
-            f"Ask who set it; a person lifts it by deleting the model's tag {HOLD_TAG}.",
+            holds.parse(hold).sentence().rstrip(".") + ".",
+            "Ask them; it is lifted by rollback with release-hold.",
         )
 
 
-def _not_quarantined(entries: Sequence[Entry], number: str) -> None:
-    if bad := lineage.quarantined(entries).get(number):
+def _not_quarantined(entries: Sequence[Entry], number: str, reinstate: str = "") -> None:
+    if (bad := lineage.quarantined(entries).get(number)) and not reinstate:
         raise Refused(
             f"Version {number} is in quarantine: it was rolled back by {one_line(bad.actor, 80)}.",
             f"The reason was: {one_line(bad.reason, 500).rstrip('.')}.",
-            "Whatever a gate says, it is not promoted again. Train and register a new version.",
+            "Whatever a gate says, it is not promoted again. Train and register a new version, or say with reinstate "
+            "why this one is good after all.",
         )
 
 
-def _first_there(registry: Registry, name: str, versions: Sequence[str]) -> str | None:
-    """The first of the versions that was not deleted."""
-    return next((number for number in versions if registry.find_version(name, number) is not None), None)
+def _nth_there(registry: Registry, name: str, versions: Sequence[str], n: int) -> str | None:
+    """The n-th of the versions that was not deleted, from 1 on."""
+    left = n
+    for number in versions:
+        if registry.find_version(name, number) is not None:
+            left -= 1
+            if not left:
+                return number
+    return None
 
 
 def _previous_alias(entries: Sequence[Entry], alias: str) -> str:
@@ -182,18 +298,55 @@ def _previous_alias(entries: Sequence[Entry], alias: str) -> str:
     return kept[-1] if kept else conventions.previous_alias(alias)
 
 
-def _was_champion(entries: Sequence[Entry], model: Model, alias: str, previous_alias: str, target: str) -> None:
+def _was_champion(
+    entries: Sequence[Entry], model: Model, alias: str, previous_alias: str, target: str, asked: Rollback
+) -> None:
     """A rollback goes to what served before. Where the log knows nothing yet, a person's word must do."""
     known = lineage.ever_champion(entries, alias)
-    if known and target not in known and model.aliases.get(previous_alias) != target:
-        raise Refused(
-            f"Version {target} never was '{alias}': that would be a promotion without a gate.",
-            f"The release log knows: {', '.join(sorted(known, key=int))}.",
-            "Use validate-model and promote-alias for it.",
-        )
+    if not known or target in known or model.aliases.get(previous_alias) == target:
+        return
+    if asked.override_reason:
+        if not asked.approved.by_reviewer:
+            raise _no_reviewer()
+        annotate("warning", "Override", f"Version {target} never was '{alias}'. {asked.override_reason}")
+        return
+    raise Refused(
+        f"Version {target} never was '{alias}': that would be a promotion without a gate.",
+        f"The release log knows: {', '.join(sorted(known, key=int))}.",
+        "Use validate-model and promote-alias for it.",
+    )
 
 
-def _passed_verdict(model: Model, version: Version, champion: Version | None, alias: str) -> verdict.Verdict:
+def _no_reviewer() -> Refused:
+    return Refused(
+        "override-reason is given, and nobody but the job itself approved.",
+        "A verdict is overridden only together with an approval by a named reviewer of the job's environment.",
+        "Put this step into a job with an `environment:` that has required reviewers, and give it a github-token with "
+        "`actions: read`.",
+    )
+
+
+def _verdict(
+    registry: Registry, model: Model, version: Version, champion: str, asked: Promotion
+) -> tuple[verdict.Verdict | None, str]:
+    """The verdict that allows the promotion, and what it rests on; what is against it, if that is overridden."""
+    try:
+        judged = _passed_verdict(registry, model, version, champion, asked)
+    except Refused as refused:
+        if not asked.override_reason:
+            raise
+        if not asked.approved.by_reviewer:
+            raise _no_reviewer() from refused
+        return None, f"{refused.what} {refused.why}"
+    if unverified := asked.expected.unverified(judged):
+        log(f"Recorded, not verified: {', '.join(unverified)}.")
+    return judged, " ".join(check.reason for check in judged.checks if check.counts)
+
+
+def _passed_verdict(
+    registry: Registry, model: Model, version: Version, champion: str, asked: Promotion
+) -> verdict.Verdict:
+    alias = asked.to_alias
     tag = version.tags.get(verdict.tag_name(alias))
     if not tag:
         raise Refused(
@@ -201,14 +354,20 @@ def _passed_verdict(model: Model, version: Version, champion: Version | None, al
             "Only a version that a gate has passed is promoted.",
             "Run validate-model on it first.",
         )
-    judged = verdict.parse(tag, alias)
+    judged = verdict.parse(tag, alias, asked.keys)
     facts = verdict.Facts(
         verdict.JudgedModel(name=model.name, created=model.created),
         judged_version(version),
         alias,
-        champion.number if champion else NONE,
+        champion,
+        judged.baseline == NONE or registry.find_version(model.name, judged.baseline) is not None,
     )
-    if found := verdict.objections(judged, facts, datetime.now(timezone.utc)):
+    expected = asked.expected
+    if asked.verify_artifacts:
+        with tempfile.TemporaryDirectory(prefix="champion-gate-", ignore_cleanup_errors=True) as folder:
+            now = artifact_digest.of_folder(registry.download_model(version, Path(folder)))
+        expected = replace(expected, artifacts_digest=now)
+    if found := verdict.objections(judged, facts, datetime.now(timezone.utc), expected, asked.max_age):
         raise Refused(
             f"The verdict of version {version.number} does not allow this promotion:",
             "; ".join(found) + ".",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from champion_gate.errors import BadInput, OutsideWorldFailed, TimedOut, UnclearAnswer
+from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, TimedOut, UnclearAnswer
 from champion_gate.github import hide, log, without_secrets
 from champion_gate.text import fit_tag, one_line
 from champion_gate.time_limit import NoAnswer, bounded
@@ -138,6 +138,8 @@ class Registry:
         self._client = client
         self.uri = shown_uri(uri)
         self.timeout = timeout
+        self.before_write: Callable[[float], None] | None = None
+        """Called before each write with the seconds that it may take; raises if the write must not be sent."""
 
     @classmethod
     def connect(cls, timeout: float = 30.0) -> Registry:
@@ -509,16 +511,26 @@ class Registry:
 
     def _set(self, what: str, call: Callable[[], Any]) -> None:
         """A write that does no harm when it is sent twice."""
-        self._attempts(f"write {what}", call)
+
+        def permitted() -> Any:
+            self._permit()
+            return call()
+
+        self._attempts(f"write {what}", permitted)
 
     def _write(self, what: str, call: Callable[[], T]) -> T:
         """A write that is sent once, and whose unclear answer is the caller's to look up."""
+        self._permit()
         try:
             return bounded(call, self.timeout)
         except NoAnswer as error:
             raise TimedOut(*self._silence(what)) from error
         except Exception as error:
             raise self._explained(what, error, unclear=True) from error
+
+    def _permit(self) -> None:
+        if self.before_write is not None:
+            self.before_write(self.timeout)
 
     def _attempts(self, what: str, call: Callable[[], T]) -> T:
         deadline = time.monotonic() + self.timeout
@@ -527,6 +539,8 @@ class Registry:
                 return bounded(call, deadline - time.monotonic())
             except NoAnswer as error:
                 raise OutsideWorldFailed(*self._silence(what)) from error
+            except GateError:
+                raise  # a write that is not permitted
             except Exception as error:
                 explained = self._explained(what, error)
                 left = deadline - time.monotonic()

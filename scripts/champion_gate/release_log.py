@@ -6,6 +6,7 @@ never an empty history.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ from champion_gate import conventions, lineage
 from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.github import Context
 from champion_gate.lineage import Entry, Kind
-from champion_gate.registry import OPERATION_ID, Model, Registry, Run, Version
+from champion_gate.registry import OPERATION_ID, Experiment, Model, Registry, Run, Version
 from champion_gate.text import one_line
 from champion_gate.verdict import NONE
 
@@ -47,10 +48,10 @@ class ReleaseLog:
         """
         team = team or model.tags.get("team", "")
         if experiment_id := model.tags.get(LOG_TAG, ""):
-            found = registry.find_experiment(id=experiment_id)
-            if found is None or found.deleted:
-                raise _gone(model.name, experiment_id)
-            return cls(registry, model, found.id, team or found.name.strip("/").partition("/")[0])
+            if team:
+                return cls(registry, model, experiment_id, team)  # `_read` sees whether it is still there
+            found = _there(registry, model, experiment_id)
+            return cls(registry, model, found.id, found.name.strip("/").partition("/")[0])
         if not team and version is not None and version.run_id:
             run = registry.find_run(version.run_id)
             team = run.tags.get("team", "") if run else ""
@@ -104,6 +105,9 @@ class ReleaseLog:
 
     def _read(self, condition: str) -> list[Entry]:
         runs = self.registry.search_runs(self.experiment_id, condition) if self.experiment_id else []
+        if not runs and self.experiment_id:
+            # The runs of a deleted experiment are not found: an empty answer alone is no empty history.
+            _there(self.registry, self.model, self.experiment_id)
         return [_entry(run, self.model.created) for run in runs if "gate.kind" in run.tags]
 
     def write(
@@ -142,10 +146,23 @@ class ReleaseLog:
         name = f"{kind} {from_version or NONE} to {to_version or NONE}"
         return self.registry.create_run(self.experiment_id, name, all_tags).id
 
-    def close(self, run_id: str, state: str, metrics: Mapping[str, float] | None = None) -> None:
+    def close(
+        self,
+        run_id: str,
+        state: str,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         """Write an entry's last state, and end its run: FINISHED if it is done, else FAILED."""
-        self.registry.log(run_id, metrics=metrics, tags={"gate.state": state})
+        self.registry.log(run_id, metrics=metrics, tags={"gate.state": state, **(tags or {})})
         self.registry.end_run(run_id, "FINISHED" if state == lineage.DONE else "FAILED")
+
+
+def _there(registry: Registry, model: Model, experiment_id: str) -> Experiment:
+    found = registry.find_experiment(id=experiment_id)
+    if found is None or found.deleted:
+        raise _gone(model.name, experiment_id)
+    return found
 
 
 def _gone(model_name: str, experiment_id: str) -> OutsideWorldFailed:
@@ -182,12 +199,26 @@ def _entry(run: Run, model_created: int) -> Entry:
         from_alias=tags.get("gate.from_alias") or None,
         previous_alias=tags.get("gate.previous_alias") or None,
         github_run=tags.get("gate.github_run", ""),
+        after=_aliases(tags.get("gate.after", "")),
+        recovered_by=tags.get("gate.recovered_by", ""),
+        override=tags.get("gate.override", ""),
+        reinstated=tags.get("gate.reinstated", ""),
         earlier_model=created != model_created,
     )
 
 
+def _aliases(text: str) -> dict[str, str | None]:
+    """The aliases that a move's tag names; an empty map if it holds none that can be read."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {alias: number for alias, number in pairs if number is None or isinstance(number, str)}
+
+
 def _kind(text: str) -> Kind:
-    if text in ("gate", "promotion", "rollback"):
+    if text in ("gate", "promotion", "rollback", "hold", "hold release"):
         return text  # type: ignore[return-value]  # narrowed by the test above, which mypy does not follow
     raise OutsideWorldFailed(
         f"The release log holds a run of the unknown kind '{one_line(text, 60)}'.",

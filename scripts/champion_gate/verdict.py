@@ -7,12 +7,14 @@ promotion trusts.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from champion_gate import signing
 from champion_gate.decision import Outcome
 from champion_gate.errors import Refused
 from champion_gate.text import TAG_BYTES, fit_tag, one_line
@@ -21,6 +23,7 @@ NONE = "none"
 """Stands for a version where there is none: no champion, no baseline."""
 MAX_AGE = timedelta(days=7)
 MAX_AHEAD = timedelta(minutes=5)
+_SIGNATURE = "signature"
 # Leaves room for a signature in the same tag.
 _DOCUMENT_BYTES = TAG_BYTES - 400
 
@@ -87,6 +90,8 @@ class Verdict(_Document):
     commit: str
     time: datetime
     gate_run_id: str
+    artifacts_digest: str | None = None
+    """SHA-256 of the model's files that were judged; null if they were not looked at."""
     checks: tuple[CheckRecord, ...]
     checks_left_out: int = 0
     """How many checks the tag had no room for: such as count least and agree with the outcome. verdict.json has all."""
@@ -123,26 +128,59 @@ class Verdict(_Document):
     def _canonical(self, checks: list[CheckRecord], limit: int) -> str:
         cut = tuple(c.model_copy(update={"reason": fit_tag(c.reason, limit) if limit else ""}) for c in checks)
         changed = {"checks": cut, "checks_left_out": self.checks_left_out + len(self.checks) - len(cut)}
-        document = self.model_copy(update=changed).model_dump(mode="json", by_alias=True)
-        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return _dump(self.model_copy(update=changed).model_dump(mode="json", by_alias=True))
 
 
-def parse(tag: str, alias: str) -> Verdict:
-    """The verdict that a tag holds.
+def signed(canonical: str, keys: Sequence[str]) -> str:
+    """A canonical verdict as its tag holds it: with the signature of the first key in it, if there is a key."""
+    if not keys:
+        return canonical
+    return _dump({**json.loads(canonical), _SIGNATURE: signing.sign(canonical, keys[0])})
+
+
+def parse(tag: str, alias: str, keys: Sequence[str] = ()) -> Verdict:
+    """The verdict that a tag holds; with keys, only if one of them signed it.
 
     Raises:
-        Refused: it holds none that can be read.
+        Refused: it holds none that can be read, or its signature is missing or wrong.
     """
     try:
-        return Verdict.model_validate_json(tag)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        document = json.loads(tag)
+        if not isinstance(document, dict):
+            raise ValueError("it is no JSON object")  # noqa: TRY004, TRY301  (one way out for all that is no verdict)
+        signature = document.pop(_SIGNATURE, None)
+        if keys:
+            _check_signature(_dump(document), signature, alias, keys)
+        return Verdict.model_validate_json(_dump(document))
+    except (ValidationError, ValueError, RecursionError) as error:
+        where, why = "the document", str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where, why = ".".join(str(part) for part in first["loc"]) or where, first["msg"]
         raise Refused(
-            f"The tag {tag_name(alias)} holds no verdict: {one_line(where, 80)}: {one_line(first['msg'], 200)}.",
+            f"The tag {tag_name(alias)} holds no verdict: {one_line(where, 80)}: {one_line(why, 200)}.",
             "It was written by another version of this gate, or by hand.",
             "Run validate-model again.",
         ) from error
+
+
+def _check_signature(canonical: str, signature: object, alias: str, keys: Sequence[str]) -> None:
+    if not isinstance(signature, str):
+        raise Refused(
+            f"The verdict in the tag {tag_name(alias)} is not signed.",
+            "This promotion has a signing key, and takes no verdict that was not signed with it.",
+            "Give validate-model the same signing-key, and run it again.",
+        )
+    if not signing.is_signed_by(canonical, signature, keys):
+        raise Refused(
+            f"The signature of the verdict in the tag {tag_name(alias)} is wrong.",
+            "The verdict was changed after the gate, or signed with a key that this promotion does not have.",
+            "Run validate-model again. If nobody changed the keys, look into the tag's history: somebody forged it.",
+        )
+
+
+def _dump(document: object) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 @dataclass(frozen=True)
@@ -154,15 +192,46 @@ class Facts:
     alias: str
     champion: str
     """The current champion's version number, or `none`."""
+    baseline_there: bool = True
+    """Whether the version that the verdict names as its baseline is still there."""
 
 
-def objections(verdict: Verdict, facts: Facts, now: datetime) -> list[str]:
+@dataclass(frozen=True)
+class Expected:
+    """What a promotion asks of a verdict beyond what the registry says; None asks for nothing."""
+
+    policy_digest: str | None = None
+    dataset_digest: str | None = None
+    commit: str | None = None
+    artifacts_digest: str | None = None
+    """SHA-256 of the model's files as they are now."""
+
+    def unverified(self, verdict: Verdict) -> list[str]:
+        """What the verdict records and this promotion was not asked to verify."""
+        given = {
+            "policy": (self.policy_digest, verdict.policy_digest),
+            "dataset": (self.dataset_digest, verdict.dataset_digest),
+            "commit": (self.commit, verdict.commit),
+            "files": (self.artifacts_digest, verdict.artifacts_digest),
+        }
+        return [f"{name} {recorded[:19]}" for name, (asked, recorded) in given.items() if asked is None and recorded]
+
+
+def objections(
+    verdict: Verdict,
+    facts: Facts,
+    now: datetime,
+    expected: Expected | None = None,
+    max_age: timedelta = MAX_AGE,
+) -> list[str]:
     """Why a verdict does not allow this promotion; empty if it does.
 
     Args:
         verdict: as read back from the registry.
         facts: what the registry says of the version, the alias and the champion at this moment.
         now: the time, with time zone.
+        expected: what else was asked for.
+        max_age: how old the verdict may be.
     """
 
     def name(number: str) -> str:
@@ -192,6 +261,22 @@ def objections(verdict: Verdict, facts: Facts, now: datetime) -> list[str]:
         )
     if verdict.time.tzinfo is None or verdict.time > now + MAX_AHEAD:
         found.append("it is dated in the future")
-    elif now - verdict.time > MAX_AGE:
-        found.append(f"it is {(now - verdict.time).days} days old, and {MAX_AGE.days} is the limit")
+    elif now - verdict.time > max_age:
+        found.append(f"it is {_age(now - verdict.time)} old, and {_age(max_age)} is the limit")
+    if not facts.baseline_there:
+        found.append(f"its baseline {name(verdict.baseline)} is not there any more")
+    expected = expected or Expected()
+    for what, asked, recorded in (
+        ("by another policy", expected.policy_digest, verdict.policy_digest),
+        ("on another dataset", expected.dataset_digest, verdict.dataset_digest),
+        ("for another commit", expected.commit, verdict.commit),
+        ("of other model files", expected.artifacts_digest, verdict.artifacts_digest),
+    ):
+        if asked is not None and asked != recorded:
+            found.append(f"it was reached {what}: {one_line(recorded or NONE, 80)}, not {one_line(asked, 80)}")
     return found
+
+
+def _age(age: timedelta) -> str:
+    hours = int(age.total_seconds() // 3600)
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours" if hours else f"{int(age.total_seconds())} s"
