@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from champion_gate import conventions
-from champion_gate.cli import Result, command, option, run
+from champion_gate.cli import Result, command, option, options, run
 from champion_gate.errors import BadInput
+from champion_gate.move_options import (
+    DURATION,
+    approval_options,
+    approved_of,
+    expect_option,
+    keys_of,
+    lock_options,
+    rules_of,
+    signing_option,
+)
 
 if TYPE_CHECKING:
     from champion_gate.move_writes import Moved
 
 OUTPUTS = ("version", "previous-version", "changed", "release-run-id")
+
+
+verdict_options = options(
+    option("--max-verdict-age", type=DURATION, default="7d", help="How old a verdict may be: 7d, 12h, 30m."),
+    option("--dataset-digest", help="Refuse a verdict that was reached on other judged queries."),
+    option("--commit", help="Refuse a verdict that was reached for another commit."),
+    option("--verify-artifacts", is_flag=True, help="Hash the model's files again, and compare with what was judged."),
+)
+"""What is asked of a verdict beside what the registry says."""
 
 
 @command("promote-alias", OUTPUTS)
@@ -20,36 +40,62 @@ OUTPUTS = ("version", "previous-version", "changed", "release-run-id")
 @option("--from-alias", default=conventions.CHALLENGER, help="Alias of the version to promote.")
 @option("--to-alias", default=conventions.CHAMPION, help="Alias to move: what serving loads.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<to-alias>.")
-@option("--approved-by", help="Who approved it, for the version's tag. Default: who runs the job.")
+@option("--approved-by", help="Who approved it, for the version's tag. Default: the run's reviewer, else who runs it.")
+@option("--policy", help="Refuse a verdict that was reached by another policy than this file.")
+@verdict_options
+@signing_option
+@approval_options
+@option("--reinstate", help="Why a version that was rolled back may be promoted again.")
+@expect_option
+@lock_options
 @option("--team", help="Team that the release log stands under. Default: the model's tag, or its run's.")
 @option("--dry-run", is_flag=True, help="Check everything, say what would be done, and change nothing.")
 def main(**given: Any) -> Result:
     """Move an alias to a version whose verdict passed, against the champion of this moment.
 
     Done twice it changes nothing. Exit codes: 0 promoted or nothing to do, 1 refused, 2 bad input, 3 the
-    registry did not answer.
+    registry or Redis failed, or somebody else is at work.
     """
-    return result_of(move(given["model_name"], given["version"] or "", given))
+    policy = policy_digest(given["policy"]) if given["policy"] else None
+    return result_of(move(given["model_name"], given["version"] or "", given, policy))
 
 
-def move(model_name: str, number: str, given: dict[str, Any]) -> Moved:
-    """Promote with the options of this command."""
-    from champion_gate import github, moves
+def policy_digest(file: str) -> str:
+    """The digest of a policy file, as this job's checkout has it.
+
+    Raises:
+        BadInput: it cannot be read, or is no policy.
+    """
+    from champion_gate import policy, policy_file
+
+    return policy.from_yaml(policy_file.text(Path(file)), file).digest()
+
+
+def move(model_name: str, number: str, given: dict[str, Any], policy: str | None) -> Moved:
+    """Promote with the options of this command; `policy` is the digest that the verdict must have, if any."""
+    from champion_gate import github, moves, verdict
     from champion_gate.registry import Registry
 
     from_alias, to_alias, previous = three_aliases(given["from_alias"], given["to_alias"], given["previous_alias"])
-    return moves.promote(
-        Registry.connect(given["registry_timeout"]),
-        conventions.readable_model_name(model_name),
-        github.context(),
+    job = github.context()
+    keys, rules = keys_of(given), rules_of(given)
+    registry = Registry.connect(given["registry_timeout"])
+    asked = moves.Promotion(
+        approved_of(given, job),
         number=conventions.version_number(number, "version") if number else "",
         from_alias=from_alias,
         to_alias=to_alias,
         previous_alias=previous,
-        approved_by=given["approved_by"] or "",
+        expected=verdict.Expected(policy, given["dataset_digest"], given["commit"]),
+        max_age=given["max_verdict_age"],
+        keys=keys,
+        verify_artifacts=given["verify_artifacts"],
+        override_reason=given["override_reason"] or "",
+        reinstate=given["reinstate"] or "",
         team=given["team"] or "",
         dry_run=given["dry_run"],
     )
+    return moves.promote(registry, conventions.readable_model_name(model_name), job, asked, rules)
 
 
 def three_aliases(

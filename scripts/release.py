@@ -13,6 +13,7 @@ import validate_model
 from champion_gate import conventions
 from champion_gate.cli import Result, command, option, run
 from champion_gate.errors import BadInput
+from champion_gate.move_options import expect_option, lock_options, no_key_beside_training, signing_option
 
 OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUTS + promote_alias.OUTPUTS))
 
@@ -32,6 +33,12 @@ OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUT
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias to compare with, and to move.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<champion-alias>.")
 @option("--approved-by", help="Who approved it, for the version's tag. Default: who runs the job.")
+@promote_alias.verdict_options
+@signing_option
+@option("--override-reason", help="Why to go against the verdict; takes an approval by a named reviewer.")
+@option("--reinstate", help="Why a version that was rolled back may be promoted again.")
+@expect_option
+@lock_options
 @option("--promote/--no-promote", default=True, help="Promote when the verdict is a pass.")
 def main(**given: Any) -> Result:
     """Train (when a command is given), validate, and promote, in one process.
@@ -51,6 +58,7 @@ def main(**given: Any) -> Result:
     )
     policy = validate_model.policy_of(model_name, given, metric_is_policy=False)
     if given["command"] or given["argv"]:
+        no_key_beside_training(given)
         if given["version"]:
             raise BadInput(
                 "A training command and version are both given.",
@@ -69,11 +77,13 @@ def main(**given: Any) -> Result:
     alias = "" if number else conventions.alias_name(given["alias"], "alias")
     judged = validate_model.judge(model_name, alias, number, policy, given)
     results.append(validate_model.result_of(judged, given))
-    passed = judged.decision.outcome.value == "passed" or judged.promotable
+    passed = judged.decision.outcome.value == "passed" or judged.promotable or bool(given["override_reason"])
     if passed and given["promote"]:
         github.write_outputs(results[-1].outputs)
         moving = {**given, "to_alias": given["champion_alias"], "from_alias": from_alias, "dry_run": False}
-        results.append(promote_alias.result_of(promote_alias.move(model_name, judged.version.number, moving)))
+        results.append(
+            promote_alias.result_of(promote_alias.move(model_name, judged.version.number, moving, policy.digest()))
+        )
     return _joined(results)
 
 

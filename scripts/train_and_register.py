@@ -12,6 +12,7 @@ import click
 
 from champion_gate import conventions
 from champion_gate.cli import SECONDS, Result, command, option, prints_json, run
+from champion_gate.move_options import lock_options, rules_of
 
 if TYPE_CHECKING:
     from champion_gate.training import Trained
@@ -52,6 +53,7 @@ def training_options(function: Callable[..., Result]) -> Callable[..., Result]:
 
 @command("train-and-register", OUTPUTS)
 @training_options
+@lock_options
 def main(**given: Any) -> Result:
     """Train in a run with all required tags, register what was logged, and make it the challenger.
 
@@ -101,7 +103,9 @@ def train(argv: Sequence[str], given: dict[str, Any], caller: dict[str, str]) ->
     # Under --json, stdout is not the training command's.
     output = sys.stderr.fileno() if prints_json() else None
     registry = Registry.connect(given["registry_timeout"])
-    return training.train(registry, request, job, training_command.Command(words, directory, caller, output))
+    return training.train(
+        registry, request, job, training_command.Command(words, directory, caller, output), rules_of(given)
+    )
 
 
 def outputs_of(trained: Trained) -> dict[str, str]:

@@ -45,7 +45,6 @@ _POLICY_INPUTS = (
     "slice_column",
     "allow_different_data",
 )
-_POLICY_BYTES = 1_000_000
 
 
 policy_options = options(
@@ -153,7 +152,7 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
     Raises:
         BadInput: it cannot be read, asks for what cannot be, or file and options are both given.
     """
-    from champion_gate import policy
+    from champion_gate import policy, policy_file
 
     by_convention = Path(".github", "champion-gate", f"{model_name}.yml")
     file = Path(given["policy"]) if given["policy"] else by_convention
@@ -169,7 +168,7 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
                 "Each says what a challenger must show, and one of them would silently not count.",
                 f"Write it into the policy, and leave out {', '.join(both)}.",
             )
-        return policy.from_yaml(_policy_text(file), str(file))
+        return policy.from_yaml(policy_file.text(file), str(file))
     return policy.from_inputs(
         given["metric"],
         given["threshold"],
@@ -180,18 +179,6 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
         baseline=given["baseline_version"] or "",
         slice_columns=given["slice_column"],
     )
-
-
-def _policy_text(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return opened.read(_POLICY_BYTES + 1).decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise BadInput(
-            f"The policy {file} cannot be read: {error}.",
-            "Without it nobody knows what the challenger must show.",
-            "Check the input 'policy'; the path is seen from the working directory. Is the repository checked out?",
-        ) from error
 
 
 def judge(model_name: str, alias: str, number: str, policy: Policy, given: dict[str, Any]) -> Judged:

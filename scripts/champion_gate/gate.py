@@ -283,7 +283,10 @@ def _record(
         release_log.close(gate_run_id, lineage.DONE, _run_metrics(judged))
         # The verdict is the last write: whatever fails before it, there is none.
         tag = verdict.tag_name(judged.champion_alias)
-        outcome_tags = {"gate.outcome": decision.outcome.value, tag: verdict.signed(document.canonical(), question.keys)}
+        outcome_tags = {
+            "gate.outcome": decision.outcome.value,
+            tag: verdict.signed(document.canonical(), question.keys),
+        }
         registry.set_version_tags(judged.model.name, version.number, outcome_tags)
     except BaseException:
         _give_up(release_log, gate_run_id)

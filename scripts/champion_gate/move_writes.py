@@ -206,9 +206,7 @@ def finish(
     close(release_log, run_id, lineage.DONE, tags, leased=leased)
 
 
-def _settle(
-    release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, late: bool, leased: bool
-) -> bool:
+def _settle(release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, late: bool, leased: bool) -> bool:
     """After a failure half-way: finish the move if the champion alias moved, undo it if it did not.
 
     Where somebody else moved the alias, or the registry is out of reach, the move stays open and says so.
@@ -246,9 +244,7 @@ def _settle(
     return False
 
 
-def close(
-    release_log: ReleaseLog, run_id: str, state: str, tags: Mapping[str, str], *, leased: bool = True
-) -> None:
+def close(release_log: ReleaseLog, run_id: str, state: str, tags: Mapping[str, str], *, leased: bool = True) -> None:
     """Write the move's last state, and take its name off the model; without a lease, if it is still ours."""
     release_log.close(run_id, state, tags=tags)
     registry, name = release_log.registry, release_log.model.name

@@ -103,7 +103,7 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
     version = registry.version(model.name, number)
     champion_of(registry, model, to_alias, release_log)  # tells "gone" from "never released"
     _not_quarantined(entries, number, asked.reinstate)
-    judged, why = _verdict(registry, model, version, champion or NONE, asked)
+    judged, why = _verdict(registry, model, version, champion or NONE, asked, job)
     if asked.override_reason:
         why = f"OVERRIDE by {asked.approved.by}: {asked.override_reason.rstrip('.')}. The verdict says: {why}"
         annotate("warning", "Override", f"Version {number} is promoted against its verdict. {why}")
@@ -239,9 +239,7 @@ def release_hold(registry: Registry, model_name: str, job: Context, reason: str,
         said = holds.parse(tag).sentence()
         release_log = ReleaseLog.find(registry, model, team).made()
         tags = {"gate.reason": reason, "gate.held": said}
-        run_id = release_log.write(
-            "hold release", lineage.OPEN, "", job, from_version=None, to_version=None, tags=tags
-        )
+        run_id = release_log.write("hold release", lineage.OPEN, "", job, from_version=None, to_version=None, tags=tags)
         registry.delete_model_tag(model.name, HOLD_TAG)
         release_log.close(run_id, lineage.DONE)
         log(f"The hold on {model.name} is lifted.")
@@ -327,13 +325,13 @@ def _no_reviewer() -> Refused:
 
 
 def _verdict(
-    registry: Registry, model: Model, version: Version, champion: str, asked: Promotion
+    registry: Registry, model: Model, version: Version, champion: str, asked: Promotion, job: Context
 ) -> tuple[verdict.Verdict | None, str]:
     """The verdict that allows the promotion, and what it rests on; what is against it, if that is overridden."""
     try:
         judged = _passed_verdict(registry, model, version, champion, asked)
     except Refused as refused:
-        if not asked.override_reason:
+        if not asked.override_reason or job.is_pull_request:
             raise
         if not asked.approved.by_reviewer:
             raise _no_reviewer() from refused

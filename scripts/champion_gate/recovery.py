@@ -7,13 +7,13 @@ what people did by hand is never overwritten unless they say that they know of i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
 from champion_gate import conventions, lineage
 from champion_gate.errors import OutsideWorldFailed, Refused
 from champion_gate.github import Context, annotate
-from champion_gate.lineage import Entry
+from champion_gate.lineage import Entry, Kind
 from champion_gate.move_writes import Plan, close, finish, set_aliases, version_tags
 from champion_gate.registry import Model, Registry, Run
 from champion_gate.release_log import OPEN_MOVE_TAG, ReleaseLog
@@ -76,9 +76,7 @@ def recover(registry: Registry, release_log: ReleaseLog, job: Context, expect: s
     return True
 
 
-def reconcile(
-    registry: Registry, release_log: ReleaseLog, entries: Sequence[Entry], alias: str, expect: str
-) -> bool:
+def reconcile(registry: Registry, release_log: ReleaseLog, entries: Sequence[Entry], alias: str, expect: str) -> bool:
     """Hold the alias against the log, and repair a late write of a superseded move; returns whether it did.
 
     Raises:
@@ -136,7 +134,7 @@ def plan_of(run: Run) -> Plan:
             f"Check the aliases by hand, then delete the model's tag {OPEN_MOVE_TAG}.",
         ) from error
     from_version = tags.get("gate.from", NONE)
-    kind = "rollback" if tags.get("gate.kind") == "rollback" else "promotion"
+    kind: Kind = "rollback" if tags.get("gate.kind") == "rollback" else "promotion"
     return Plan(
         kind,
         alias,
@@ -150,7 +148,7 @@ def plan_of(run: Run) -> Plan:
     )
 
 
-def _missing(model: Model, aliases: dict[str, str | None]) -> dict[str, str | None]:
+def _missing(model: Model, aliases: Mapping[str, str | None]) -> dict[str, str | None]:
     return {alias: number for alias, number in aliases.items() if model.aliases.get(alias) != number}
 
 

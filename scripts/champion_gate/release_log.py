@@ -50,8 +50,8 @@ class ReleaseLog:
         if experiment_id := model.tags.get(LOG_TAG, ""):
             if team:
                 return cls(registry, model, experiment_id, team)  # `_read` sees whether it is still there
-            found = _there(registry, model, experiment_id)
-            return cls(registry, model, found.id, found.name.strip("/").partition("/")[0])
+            there = _there(registry, model, experiment_id)
+            return cls(registry, model, there.id, there.name.strip("/").partition("/")[0])
         if not team and version is not None and version.run_id:
             run = registry.find_run(version.run_id)
             team = run.tags.get("team", "") if run else ""

@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from champion_gate import conventions, lineage, signals, training_command
+from champion_gate import conventions, lineage, moving, signals, training_command
 from champion_gate.errors import BadInput, Cancelled, GateError, TrainingFailed
 from champion_gate.github import Context, annotate, log
+from champion_gate.moving import Rules
 from champion_gate.registry import OPERATION_ID, Experiment, Logged, Registry, Run, Version
 from champion_gate.release_log import ReleaseLog
 from champion_gate.text import one_line
@@ -66,6 +67,7 @@ def train(
     request: Request,
     job: Context,
     command: Command,
+    rules: Rules,
 ) -> Trained:
     """Train and register one version.
 
@@ -75,6 +77,7 @@ def train(
         job: who asks for it, on which commit.
         command: the training command, with the caller's environment: it gets that, less CHAMPION_GATE_*, plus
             MLflow's variables.
+        rules: how it gets its turn to point the alias.
 
     Raises:
         BadInput: a name is not well formed, or the command logged no model, or several.
@@ -100,7 +103,8 @@ def train(
 
     version, value = _registered(registry, model_name, run, request, team, job, metric)
     if alias != conventions.NO_ALIAS:
-        registry.set_alias(model_name, alias, version.number)
+        with moving.leased(registry, registry.model(model_name), job, rules, "training"):
+            registry.set_alias(model_name, alias, version.number)
     return Trained(run.id, model_name, version.number, metric, value, "" if alias == conventions.NO_ALIAS else alias)
 
 
