@@ -45,6 +45,10 @@ class Context:
     """Number of the pull request that this job is about."""
     from_fork: bool = False
     """Whether that pull request is known to come from another repository."""
+    run_attempt: int = 0
+    """1 for a run that nobody re-ran, and one more for each re-run; 0 if that is not known."""
+    triggering_actor: str = ""
+    """Who started this attempt of the run; `actor` started the first."""
 
     @property
     def is_pull_request(self) -> bool:
@@ -76,6 +80,8 @@ def context() -> Context:
         graphql_url=utf8(graphql),
         pull_request=number,
         from_fork=from_fork,
+        run_attempt=int(attempt) if re.fullmatch(r"[0-9]{1,9}", attempt := get("GITHUB_RUN_ATTEMPT", "")) else 0,
+        triggering_actor=utf8(get("GITHUB_TRIGGERING_ACTOR", "")),
     )
 
 

@@ -7,26 +7,27 @@ REST API: https://docs.github.com/rest/issues/comments
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urljoin, urlsplit
+from typing import Any, Literal
 
 from champion_gate.github import Context, hide, without_secrets
+from champion_gate.github_api import (
+    BACKOFF,
+    NOT_GITHUB,
+    Answer,
+    Api,
+    NotAsked,
+    TooLong,
+    Unclear,
+    at,
+    may_be_a_token,
+    names_a_repository,
+)
 from champion_gate.text import one_line
-from champion_gate.time_limit import NoAnswer, bounded
-
-if TYPE_CHECKING:
-    from requests import PreparedRequest
-
-T = TypeVar("T")
 
 BODY_CHARACTERS = 65_536
 """The longest comment that GitHub documents, marker included."""
@@ -34,24 +35,12 @@ BODY_CHARACTERS = 65_536
 _CUT_CHARACTERS = 1000
 _CUT_DETAILS = 20
 
-# Seconds: all of it; one request with its answer; connecting, and each silence.
-_TOTAL_SECONDS = 60.0
-_REQUEST_SECONDS = 20.0
-_SILENCE_SECONDS = 10.0
-# Waits before a request is repeated, and before each look for a comment whose sending had no clear answer.
-_BACKOFF = (0.5, 1.0, 2.0, 4.0)
+# Seconds before each look for a comment whose sending had no clear answer.
 _SETTLING = (1.0, 2.0, 4.0)
-
-# GitHub allows 2500 comments on a pull request, of up to 256 KiB each.
-_PAGES = 30
-_PAGE_ROWS = 100
-_ANSWER_BYTES = 64 * 1024 * 1024
-_REDIRECTS = 3
 _ROUNDS = 3
 
 _ACTIONS_BOT = "github-actions[bot]"
 _WITH_REPORT = "The job's summary has the report."
-_NOT_GITHUB = "the answer is not of GitHub's API, something else answers in its place"
 
 
 @dataclass(frozen=True)
@@ -85,7 +74,10 @@ def comment(job: Context, token: str, marker: str, body: str) -> Posted:
         return _Comments(job, token, marker, body).put()
     except _Stop as stop:
         return Posted("not_posted", str(stop), stop.level)
-    except _Unclear as unclear:
+    except NotAsked as error:
+        reason = " ".join(filter(None, (f"No comment: {error}", _WITH_REPORT, error.do)))
+        return Posted("not_posted", reason, "warning")
+    except Unclear as unclear:
         return Posted(
             "not_posted",
             f"GitHub gave no usable answer about the comment on pull request #{job.pull_request}: {unclear}. "
@@ -100,10 +92,6 @@ class _Stop(Exception):
     def __init__(self, reason: str, level: Literal["notice", "warning"] = "notice") -> None:
         super().__init__(reason)
         self.level: Literal["notice", "warning"] = level
-
-
-class _Unclear(Exception):
-    """No usable answer came back: what was asked for may or may not have been done."""
 
 
 @dataclass(frozen=True)
@@ -141,19 +129,19 @@ class _Comments:
                 "Give the job's token for it.",
                 "warning",
             )
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
+        if not may_be_a_token(token):
             raise _Stop(
                 f"No comment on pull request #{job.pull_request}: the token holds what no token of GitHub's does. "
                 f"{_WITH_REPORT} Check where it comes from.",
                 "warning",
             )
-        if not re.fullmatch(r"[A-Za-z0-9_-]+/(?!\.{1,2}$)[A-Za-z0-9_.-]+", job.repository):
+        if not names_a_repository(job.repository):
             raise _Stop(
                 f"No comment: '{one_line(job.repository, 120)}' names no repository on GitHub. {_WITH_REPORT}",
                 "warning",
             )
         self._job = job
-        self._api = _Api(job, token)
+        self._api = Api(job, token)
         self._repository = f"{job.api_url}/repos/{job.repository}"
         self._pull_request = f"{self._repository}/issues/{job.pull_request}"
         self._marker = marker
@@ -181,22 +169,19 @@ class _Comments:
         return sorted((each for each in marked if self._author.wrote(each)), key=lambda each: each.id)
 
     def _all(self) -> Iterator[_Comment]:
-        for page in range(1, _PAGES + 1):
-            url = f"{self._pull_request}/comments?per_page={_PAGE_ROWS}&page={page}"
-            answer = self._api.ask("GET", url)
-            if answer.status != 200:
-                raise self._refusal(answer)
-            if not isinstance(answer.document, list):
-                raise _Unclear(_NOT_GITHUB)
-            yield from filter(None, map(_comment, answer.document))
-            # Only that there is a next page is taken from the header: its address could lead the token anywhere.
-            if not re.search(r'\brel="?next\b', answer.headers.get("Link", "")):
-                return
-        raise _Stop(
-            f"No comment on pull request #{self._job.pull_request}: it has more than {_PAGES * _PAGE_ROWS} comments, "
-            f"and one of ours may be among those not looked at. {_WITH_REPORT}",
-            "warning",
-        )
+        try:
+            for answer in self._api.pages(f"{self._pull_request}/comments"):
+                if answer.status != 200:
+                    raise self._refusal(answer)
+                if not isinstance(answer.document, list):
+                    raise Unclear(NOT_GITHUB)
+                yield from filter(None, map(_comment, answer.document))
+        except TooLong as error:
+            raise _Stop(
+                f"No comment on pull request #{self._job.pull_request}: it has more than {error.rows} comments, "
+                f"and one of ours may be among those not looked at. {_WITH_REPORT}",
+                "warning",
+            ) from None
 
     @cached_property
     def _author(self) -> _Author:
@@ -206,9 +191,9 @@ class _Comments:
         """
         query = {"query": "query { viewer { login databaseId } }"}
         try:
-            answer = self._api.ask("POST", self._job.graphql_url, query, pauses=_BACKOFF[:1])
-            viewer = _author(_at(answer.document, "data", "viewer"), "databaseId")
-        except (_Unclear, _Stop):
+            answer = self._api.ask("POST", self._job.graphql_url, query, pauses=BACKOFF[:1])
+            viewer = _author(at(answer.document, "data", "viewer"), "databaseId")
+        except (Unclear, NotAsked):
             viewer = None
         if viewer:
             return viewer
@@ -226,23 +211,23 @@ class _Comments:
         if answer.status != 200:
             raise self._refusal(answer)
         if _comment(answer.document) is None:
-            raise _Unclear(_NOT_GITHUB)
+            raise Unclear(NOT_GITHUB)
         return Posted("updated", url=self._shown(comment))
 
     def _create(self) -> Posted:
         """Send the comment once: a second sending after an unclear answer could make two."""
         try:
             answer = self._api.ask("POST", f"{self._pull_request}/comments", {"body": self._text}, pauses=())
-        except _Unclear as unclear:
+        except Unclear as unclear:
             return self._found_after(unclear)
         if 300 <= answer.status < 500:
             raise self._refusal(answer)
         created = _comment(answer.document)
         if created is None:
-            return self._found_after(_Unclear(_NOT_GITHUB))
-        return self._give_way(created, _author(_at(answer.document, "user"), "id"))
+            return self._found_after(Unclear(NOT_GITHUB))
+        return self._give_way(created, _author(at(answer.document, "user"), "id"))
 
-    def _found_after(self, unclear: _Unclear) -> Posted:
+    def _found_after(self, unclear: Unclear) -> Posted:
         for pause in _SETTLING:
             self._api.wait(pause)
             if own := self._own():
@@ -267,7 +252,7 @@ class _Comments:
             moved = self._rewrite(earlier[0]) if earlier else None
             if moved:
                 self._api.ask("DELETE", f"{self._repository}/issues/comments/{created.id}")
-        except (_Stop, _Unclear):
+        except (_Stop, NotAsked, Unclear):
             return posted  # there are two then, and the next run updates the newest
         return Posted("updated", url=moved.url) if moved else posted
 
@@ -275,10 +260,8 @@ class _Comments:
         """The comment's address for people, if it is one of this GitHub's."""
         return one_line(comment.url, 500) if comment.url.startswith(f"{self._job.server_url}/") else ""
 
-    def _refusal(self, answer: _Answer) -> _Stop:
-        said = [_at(answer.document, "message"), _at(answer.document, "errors")]
-        texts = [part if isinstance(part, str) else json.dumps(part) for part in said if part]
-        shown = one_line(without_secrets(": ".join([str(answer.status), *texts])), 300)
+    def _refusal(self, answer: Answer) -> _Stop:
+        shown = answer.said()
         head = f"No comment on pull request #{self._job.pull_request}: GitHub"
         if answer.status == 401:
             return _Stop(f"{head} does not know the token ({shown}). {_WITH_REPORT} Check the token.", "warning")
@@ -291,228 +274,12 @@ class _Comments:
         )
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """`document` is the body's JSON; None if it is not JSON."""
-
-    status: int
-    headers: Mapping[str, str]
-    document: Any
-
-
-class _Api:
-    """Requests to GitHub: bounded in time, size and repetition, the token sent to the API's own host only."""
-
-    def __init__(self, job: Context, token: str) -> None:
-        for url in (job.api_url, job.graphql_url):
-            if not _may_carry_a_token(url, job.server_url):
-                raise _Stop(
-                    f"No comment: GitHub's API at '{one_line(url, 120)}' is not an https address, and the token is not "
-                    f"sent in the clear. {_WITH_REPORT}",
-                    "warning",
-                )
-        self._token = token
-        self._deadline = time.monotonic() + _TOTAL_SECONDS
-
-    def ask(
-        self, method: str, url: str, document: dict[str, str] | None = None, *, pauses: Iterable[float] | None = None
-    ) -> _Answer:
-        """GitHub's answer, whatever it says, below 500.
-
-        `pauses`: seconds before each repetition after an unclear answer, empty for what must not be done twice.
-        After a rate limit's answer, which did nothing, any request is repeated.
-
-        Raises:
-            _Unclear: no answer, or a server's error, after all attempts.
-            _Stop: a rate limit that ends too late, or an answer that leads elsewhere.
-        """
-        left = iter(_BACKOFF if pauses is None else pauses)
-        while True:
-            retry_after = None
-            try:
-                answer = self._follow(method, url, document)
-                limited = _limited_for(answer)
-                if limited is not None:
-                    self._wait_for_the_limit(limited)
-                    continue
-                if answer.status < 500:
-                    return answer
-                unclear = _Unclear(f"it answered {answer.status}")
-                retry_after = _retry_after(answer.headers)
-            except _Unclear as error:
-                unclear = error
-            pause = next(left, None)
-            if pause is None:
-                raise unclear
-            self.wait(max(pause, retry_after or 0.0), unclear)
-
-    def wait(self, seconds: float, otherwise: _Unclear | None = None) -> None:
-        """Wait, if the time allows.
-
-        Raises:
-            _Unclear: it does not; `otherwise`, if given.
-        """
-        if seconds >= self._left():
-            raise otherwise or _Unclear(f"nothing certain within {_TOTAL_SECONDS:g} s")
-        time.sleep(seconds)
-
-    def _wait_for_the_limit(self, seconds: float) -> None:
-        try:
-            self.wait(max(seconds, 1.0))  # also a limit of no length costs time, or the answers could go on for ever
-        except _Unclear:
-            raise _Stop(
-                f"No comment: GitHub limits how often this token may ask, for longer than this job waits. "
-                f"{_WITH_REPORT} Re-run the job later for the comment.",
-                "warning",
-            ) from None
-
-    def _left(self) -> float:
-        return self._deadline - time.monotonic()
-
-    def _follow(self, method: str, url: str, document: dict[str, str] | None) -> _Answer:
-        """Send the request, and again where GitHub says that it has moved, as for a renamed repository."""
-        for _ in range(_REDIRECTS + 1):
-            answer = self._send(method, url, document)
-            if answer.status not in (301, 302, 307, 308):
-                return answer
-            try:
-                target = urljoin(url, answer.headers.get("Location", ""))
-            except ValueError:
-                target = ""
-            if _origin(target) != _origin(url):
-                raise _Stop(
-                    f"No comment: GitHub's API redirects to '{one_line(without_secrets(target), 120)}', and the token "
-                    f"is for its own host only. {_WITH_REPORT}",
-                    "warning",
-                )
-            url = target
-        raise _Unclear("it redirects in a circle")
-
-    def _send(self, method: str, url: str, document: dict[str, str] | None) -> _Answer:
-        """Send the request once.
-
-        Raises:
-            _Unclear: no answer came, or not in time.
-        """
-        import requests  # 0.25 s, which a job without a pull request does not pay
-
-        def call() -> _Answer:
-            with requests.request(
-                method,
-                url,
-                json=document,
-                headers={
-                    "Accept": "application/vnd.github+json",
-                    "X-GitHub-Api-Version": "2022-11-28",
-                    "User-Agent": "champion-gate",
-                },
-                # Not among the headers: there, a .netrc of this machine would replace it.
-                auth=self._sign,
-                timeout=(_SILENCE_SECONDS, _SILENCE_SECONDS),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                raw = bytearray()
-                for chunk in response.iter_content(65_536):
-                    raw += chunk
-                    if len(raw) > _ANSWER_BYTES:
-                        raise _Unclear("the answer has no end")
-                try:
-                    parsed = json.loads(raw)
-                except (ValueError, RecursionError):
-                    parsed = None
-                return _Answer(response.status_code, response.headers, parsed)
-
-        try:
-            return _within(call, min(_REQUEST_SECONDS, self._left()))
-        except _Unclear:
-            raise
-        except Exception as error:  # networks fail in many classes, and none may change a verdict
-            said = without_secrets(str(error))
-            raise _Unclear(one_line(said.partition("(Caused by ")[2].removesuffix(")") or said, 300)) from error
-
-    def _sign(self, request: PreparedRequest) -> PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
-def _within(call: Callable[[], T], seconds: float) -> T:
-    if seconds <= 0:
-        raise _Unclear(f"nothing certain within {_TOTAL_SECONDS:g} s")
-    try:
-        return bounded(call, seconds)
-    except NoAnswer:
-        raise _Unclear(f"no whole answer within {seconds:.0f} s") from None
-
-
-def _may_carry_a_token(url: str, server_url: str) -> bool:
-    """Whether it is https; plain http is for this machine, and for an Enterprise Server that has nothing else."""
-    try:
-        parts = urlsplit(url)
-        if parts.username is not None or not parts.hostname:
-            return False
-        if parts.scheme == "https":
-            return True
-        return parts.scheme == "http" and (_is_loopback(parts.hostname) or _origin(server_url)[:2] == _origin(url)[:2])
-    except ValueError:
-        return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    except ValueError:
-        return "", url, None
-
-
-def _limited_for(answer: _Answer) -> float | None:
-    """Seconds until GitHub answers again, if this answer is a rate limit's; infinite if it does not say.
-
-    https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
-    """
-    if answer.status not in (403, 429):
-        return None
-    if (seconds := _retry_after(answer.headers)) is not None:
-        return seconds
-    if answer.headers.get("x-ratelimit-remaining", "").strip() == "0":
-        reset = _number(answer.headers.get("x-ratelimit-reset", ""))
-        return float("inf") if reset is None else reset - time.time()
-    told = str(_at(answer.document, "message")).casefold()
-    return float("inf") if answer.status == 429 or "rate limit" in told else None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the answer asks to wait: a number, or (RFC 9110) a date."""
-    value = headers.get("Retry-After", "")
-    if (seconds := _number(value)) is not None:
-        return seconds
-    try:
-        when = parsedate_to_datetime(value)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() - datetime.now(
-        timezone.utc
-    ).timestamp()
-
-
-def _number(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"[0-9]{1,12}", text.strip()) else None
-
-
 def _comment(row: Any) -> _Comment | None:
     """A comment as the REST API shows it; None if it is not one."""
-    number, body = _at(row, "id"), _at(row, "body")
+    number, body = at(row, "id"), at(row, "body")
     if not isinstance(number, int):
         return None
-    author_id, login, url = _at(row, "user", "id"), _at(row, "user", "login"), _at(row, "html_url")
+    author_id, login, url = at(row, "user", "id"), at(row, "user", "login"), at(row, "html_url")
     return _Comment(
         number,
         body if isinstance(body, str) else "",
@@ -523,19 +290,13 @@ def _comment(row: Any) -> _Comment | None:
 
 
 def _author(user: Any, id_key: str) -> _Author | None:
-    login, number = _at(user, "login"), _at(user, id_key)
+    login, number = at(user, "login"), at(user, id_key)
     if not isinstance(login, str) or not login:
         return None
     logins = {login.casefold()}
     if login == _ACTIONS_BOT.removesuffix("[bot]"):
         logins = {_ACTIONS_BOT}  # GraphQL may leave out what REST adds
     return _Author(number if isinstance(number, int) else None, frozenset(logins))
-
-
-def _at(document: Any, *keys: str) -> Any:
-    for key in keys:
-        document = document.get(key) if isinstance(document, dict) else None
-    return document
 
 
 def _plain(body: str) -> str:

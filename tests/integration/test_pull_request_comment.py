@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from champion_gate import github_api as client
 from champion_gate import pull_request
 from champion_gate.github import Context, without_secrets
 from champion_gate.pull_request import comment, marker_for
@@ -33,7 +34,8 @@ def api():
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Waits are short; what is tested is that they are taken and end, not how long they are."""
-    monkeypatch.setattr(pull_request, "_BACKOFF", (0.01, 0.02))
+    for module in (client, pull_request):
+        monkeypatch.setattr(module, "BACKOFF", (0.01, 0.02))
     monkeypatch.setattr(pull_request, "_SETTLING", (0.01, 0.02))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -181,7 +183,7 @@ def test_a_comment_on_a_later_page_is_found(api):
 
 
 def test_pages_without_end_end_in_no_comment(api, monkeypatch):
-    monkeypatch.setattr(pull_request, "_PAGES", 3)
+    monkeypatch.setattr(client, "_PAGES", 3)
     for number in range(301):
         api.add(STRANGER, f"comment {number}")
     posted = post(api)
@@ -430,7 +432,7 @@ def test_a_rate_limit_that_lasts_ends_in_no_comment(api, status, headers, messag
 
 
 def test_a_limit_of_no_length_does_not_go_on_for_ever(api, monkeypatch):
-    monkeypatch.setattr(pull_request, "_TOTAL_SECONDS", 2.5)
+    monkeypatch.setattr(client, "_TOTAL_SECONDS", 2.5)
     api.refuse(429, headers={"Retry-After": "0"})
     assert post(api).state == "not_posted"
     assert len(api.requests) <= 4
@@ -507,9 +509,9 @@ def test_after_an_unclear_sending_another_runs_comment_is_updated(api):
 
 @pytest.mark.parametrize("fault", ["silence", "drip", "drop"])
 def test_a_network_that_fails_ends_in_no_comment(api, monkeypatch, fault):
-    monkeypatch.setattr(pull_request, "_SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr(pull_request, "_REQUEST_SECONDS", 1.2)
-    monkeypatch.setattr(pull_request, "_TOTAL_SECONDS", 3.0)
+    monkeypatch.setattr(client, "_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(client, "_REQUEST_SECONDS", 1.2)
+    monkeypatch.setattr(client, "_TOTAL_SECONDS", 3.0)
     with fault_proxy(api.uri) as proxy:
         getattr(proxy.when("GET"), fault)()
         posted = post(proxy)
@@ -549,7 +551,7 @@ def test_a_row_that_is_no_comment_is_passed_over(api, row):
 
 
 def test_an_answer_without_end_is_not_read_to_its_end(api, monkeypatch):
-    monkeypatch.setattr(pull_request, "_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(client, "_ANSWER_BYTES", 100_000)
     api.refuse(200, "GET", document=[{"id": 1, "body": "x" * 200_000}])
     assert "no end" in post(api).reason
 

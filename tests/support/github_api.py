@@ -1,6 +1,7 @@
 """A stand-in for GitHub's API: a fake, only because GitHub cannot be reached from the tests.
 
-It is a real HTTP server that keeps comments as GitHub does: numbered, paged with a Link header, each with its author.
+It is a real HTTP server that keeps comments as GitHub does: numbered, paged with a Link header, each with its author;
+and the reviews of workflow runs, which GitHub gives no numbers, no times and no pages.
 It checks tokens and their rights, and refuses what GitHub refuses. Only what the tests need is there. Networks that
 fail are not its business: `fault_proxy` stands before it for that.
 """
@@ -24,11 +25,15 @@ NOT_FOUND = {"message": "Not Found"}
 
 @dataclass(frozen=True)
 class User:
-    """Who a token is. An app's token cannot ask `GET /user`; `may_write` is `pull-requests: write`."""
+    """Who a token is. An app's token cannot ask `GET /user`.
+
+    `may_write` is `pull-requests: write`, `may_read_runs` is `actions: read`.
+    """
 
     login: str
     id: int
     may_write: bool = True
+    may_read_runs: bool = True
 
     @property
     def is_app(self) -> bool:
@@ -65,6 +70,12 @@ class GitHubApi:
     """The API of one GitHub: comments by repository and number of issue, users by token."""
 
     uri: str = ""
+    prefix: str = ""
+    """Where the REST API is below `uri`: "/api/v3" on Enterprise Server."""
+    reviews: dict[str, list[Any]] = field(default_factory=lambda: {"acme/search#42": []})
+    """The reviews of each workflow run, by repository and number."""
+    reviews_per_page: int = 0
+    """Zero for what GitHub does: all of them in one answer."""
     users: dict[str, User] = field(default_factory=lambda: {"token-of-the-job": ACTIONS})
     comments: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -88,6 +99,21 @@ class GitHubApi:
             }
             self.comments.setdefault(issue, []).append(row)
             return self._numbers
+
+    def review(
+        self, login: str | None, state: str, *environments: str, comment: str = "", run: str = "acme/search#42"
+    ) -> None:
+        """Somebody reviews a run's environments. `login` None: whose account is gone."""
+        row = {
+            "state": state,
+            "comment": comment,
+            "environments": [
+                {"id": 100 + number, "name": name, "created_at": "2020-11-23T22:00:40Z"}
+                for number, name in enumerate(environments)
+            ],
+            "user": login and {"login": login, "id": 11, "type": "Bot" if login.endswith("[bot]") else "User"},
+        }
+        self.reviews.setdefault(run, []).append(row)
 
     def delete(self, number: int) -> None:
         """Take a comment away, as anybody with rights may at any time."""
@@ -136,17 +162,24 @@ class GitHubApi:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         user = self.users.get(token)
         url = urlsplit(request.path)
+        if not url.path.startswith(self.prefix):
+            return 404, {}, NOT_FOUND
+        url = url._replace(path=url.path.removeprefix(self.prefix))
         if user is None:
             return 401, {}, {"message": "Bad credentials"}
         if url.path == "/graphql":
             return self._viewer(user)
         if url.path == "/user":
             return (403, {}, FORBIDDEN) if user.is_app else (200, {}, {"login": user.login, "id": user.id})
+        query = {key: int(values[0]) for key, values in parse_qs(url.query).items()}
+        if match := re.fullmatch(r"/repos/([^/]+/[^/]+)/actions/runs/(\d+)/approvals", url.path):
+            return self._reviews(user, f"{match[1]}#{match[2]}", query)
         if match := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/(\d+)/comments", url.path):
             issue = f"{match[1]}#{match[2]}"
             if request.method == "POST":
                 return self._write(user, 201, request.document["body"], self._creator(user, issue))
-            return self._page(issue, {key: int(values[0]) for key, values in parse_qs(url.query).items()})
+            address = f"/repositories/1/issues/{match[2]}/comments"
+            return self._page(self.comments.get(issue, []), address, min(query.get("per_page", 30), 100), query)
         if match := re.fullmatch(r"/repos/([^/]+/[^/]+)/issues/comments/(\d+)", url.path):
             row = next((r for rows in self.comments.values() for r in rows if r["id"] == int(match[2])), None)
             if row is None:
@@ -179,10 +212,18 @@ class GitHubApi:
         row["body"] = body
         return status, {}, row
 
-    def _page(self, issue: str, query: dict[str, int]) -> tuple[int, dict[str, str], Any]:
-        size, page = min(query.get("per_page", 30), 100), query.get("page", 1)
-        rows = self.comments.get(issue, [])
-        url = f"{self.uri}/repositories/1/issues/{issue.partition('#')[2]}/comments?per_page={size}&page="
+    def _reviews(self, user: User, run: str, query: dict[str, int]) -> tuple[int, dict[str, str], Any]:
+        if not user.may_read_runs:
+            return 403, {}, FORBIDDEN
+        if run not in self.reviews:
+            return 404, {}, NOT_FOUND
+        address = f"/repositories/1/actions/runs/{run.partition('#')[2]}/approvals"
+        rows = self.reviews[run]
+        return self._page(rows, address, self.reviews_per_page or len(rows) or 1, query)
+
+    def _page(self, rows: list[Any], address: str, size: int, query: dict[str, int]) -> tuple[int, dict[str, str], Any]:
+        page = query.get("page", 1)
+        url = f"{self.uri}{self.prefix}{address}?per_page={size}&page="
         links = [f'<{url}{page - 1}>; rel="prev"'] if page > 1 else []
         links += [f'<{url}{page + 1}>; rel="next"'] if page * size < len(rows) else []
         return 200, {"Link": ", ".join(links)} if links else {}, rows[(page - 1) * size : page * size]

@@ -1,8 +1,7 @@
-"""The pull request's comment, as far as no network is needed: its marker, its length, whose job it is, when to wait."""
+"""The pull request's comment, as far as no network is needed: its marker, its length, whose job it is."""
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -119,28 +118,6 @@ def test_the_apis_are_where_the_runner_says(monkeypatch, api, graphql, expected)
     assert (job.api_url, job.graphql_url) == expected
 
 
-@pytest.mark.parametrize(
-    ("url", "server", "allowed"),
-    [
-        ("https://api.github.com", "https://github.com", True),
-        ("http://api.github.com", "https://github.com", False),
-        ("http://127.0.0.1:8080", "https://github.com", True),
-        ("http://[::1]:8080", "https://github.com", True),
-        ("http://localhost:3000/api/v3", "http://localhost:3000", True),
-        ("http://git.acme.example/api/v3", "http://git.acme.example", True),
-        ("http://git.acme.example/api/v3", "https://git.acme.example", False),
-        ("http://evil.example/api/v3", "http://git.acme.example", False),
-        ("https://api.github.com@evil.example", "https://github.com", False),
-        ("ftp://api.github.com", "https://github.com", False),
-        ("https://", "https://github.com", False),
-        ("http://[::1", "http://[::1", False),
-        ("", "", False),
-    ],
-)
-def test_a_token_goes_over_https_unless_the_server_has_nothing_else(url, server, allowed):
-    assert pull_request._may_carry_a_token(url, server) is allowed
-
-
 @given(st.text(st.characters() | st.sampled_from("\n`~<>-"), max_size=3000), st.integers(0, 2500))
 def test_a_body_fits_and_can_be_sent(body, limit):
     limit += pull_request._CUT_CHARACTERS
@@ -183,29 +160,3 @@ def test_what_is_open_where_a_body_is_cut_is_closed(opened, closed):
 def test_a_code_block_that_was_closed_is_not_opened_again():
     cut = fit("````\n```\n````\n" + "word\n" * 20_000, 65_536)
     assert cut.count("```\n") == 3
-
-
-def limit(status, document=None, **headers):
-    answer = pull_request._Answer(status, {key.replace("_", "-"): value for key, value in headers.items()}, document)
-    return pull_request._limited_for(answer)
-
-
-def test_a_rate_limit_says_how_long():
-    soon = str(int(time.time()) + 30)
-    assert limit(429, Retry_After="3") == 3
-    assert limit(403, **{"x-ratelimit-remaining": "0", "x-ratelimit-reset": soon}) == pytest.approx(30, abs=5)
-    assert limit(429, Retry_After="Mon, 02 Jan 2090 00:00:00 GMT") > 60
-    assert limit(429, Retry_After="Mon, 02 Jan 2006 00:00:00 GMT") < 0
-
-
-def test_a_rate_limit_that_does_not_say_is_endless():
-    assert limit(429) == float("inf")
-    assert limit(403, {"message": "You have exceeded a secondary rate limit."}) == float("inf")
-    assert limit(403, **{"x-ratelimit-remaining": "0", "x-ratelimit-reset": "nan"}) == float("inf")
-    assert limit(429, Retry_After="1e999") == float("inf")
-
-
-def test_a_refusal_is_no_rate_limit():
-    assert limit(403, {"message": "Resource not accessible by integration"}) is None
-    assert limit(403, **{"x-ratelimit-remaining": "12"}) is None
-    assert limit(404) is None
