@@ -30,7 +30,6 @@ from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDoma
 from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
-    LockError,
     LockNotOwnedError,
     NoPermissionError,
     RedisClusterException,
@@ -143,7 +142,12 @@ class Lease:
             "Run it again: it first finishes or undoes the move that is open.",
         )
 
-    def _acquire(self, holder: Holder, lock_timeout: float) -> None:
+
+class _Holding(Lease):
+    """What is done with a lease by the one who hands it out."""
+
+    def acquire(self, holder: Holder, lock_timeout: float) -> None:
+        """Get it, and wait for it."""
         deadline = _now() + lock_timeout
         next_word = 0.0
         answered = False
@@ -168,19 +172,25 @@ class Lease:
 
     def _try(self, token: str) -> bool:
         asked = _now()
-        if not self._redis.ask(lambda: self._lock.acquire(blocking=False, token=token)):
-            return False
+        try:
+            if not self._redis.ask(lambda: self._lock.acquire(blocking=False, token=token)):
+                return False
+        except RedisUnavailable:
+            raise
+        except OutsideWorldFailed:
+            self._lock.local.token = None  # a plain no
+            raise
         self.fence, self._until = _checked(self._lock.fence), asked + self._duration
         return True
 
-    def _raise_fence(self, floor: int) -> None:
+    def raise_fence(self, floor: int) -> None:
         """Issue another fence for the lease that we hold: the log knows a higher one than Redis did."""
         self._lock.floor = floor
         if not self._try(self._lock.local.token):
             self._lost = "somebody else took it."
             raise self._gone(self._lost)
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Give it back if it may be ours. Never raises: what was done under it is done."""
         if self._lock.local.token is None or self._lost:
             return
@@ -190,7 +200,9 @@ class Lease:
             if self.fence:  # else it was never ours
                 annotate("warning", "Lease lost", f"The lease of '{self._model}' had ended before it was given back.")
         except GateError as error:
-            annotate("warning", "Lease not given back", f"It ends by itself in {self._duration:.0f} s at most. {error}")
+            if self.fence:
+                left = f"The lease of '{self._model}' ends by itself, in {self._duration:.0f} s at most."
+                annotate("warning", "Lease not given back", f"{left} {error}")
 
     def _held(self, lock_timeout: float) -> OutsideWorldFailed:
         do = "Wait for that job, or give more time by lock-timeout; the lease of a job that is dead ends by itself."
@@ -202,7 +214,7 @@ class Lease:
             do,
         )
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Renew until it is over or lost; what cannot be renewed runs out, and `require` says so."""
         said = False
         pause = self._duration / 3
@@ -252,20 +264,20 @@ def hold(
     address = redis_address.parsed(url)
     hide(address.secrets)
     redis = _Redis(one_line(address.shown, 200), min(_SOCKET_SECONDS, duration / 12))
-    client = redis.ask(lambda: _client(address, redis.limit))
+    redis.client = client = redis.ask(lambda: _client(address, redis.limit))
     floor = 0 if callable(highest_fence) else _checked(highest_fence)
     lock = _FencedLock(client, _key(model_name, model_created), duration, floor)
-    lease = Lease(redis, lock, model_name, duration)
+    lease = _Holding(redis, lock, model_name, duration)
     try:
-        lease._acquire(holder, lock_timeout)
-        threading.Thread(target=lease._keep, daemon=True).start()
+        lease.acquire(holder, lock_timeout)
+        threading.Thread(target=lease.keep, daemon=True).start()
         if callable(highest_fence) and (highest := _checked(highest_fence())) >= lease.fence:
-            lease._raise_fence(highest)
+            lease.raise_fence(highest)
         yield lease
     finally:
         with signals.deferred():
             redis.over.set()
-            lease._release()
+            lease.release()
             client.close()
 
 
@@ -382,6 +394,7 @@ class _Redis:
         """Of one connection and of one answer, in seconds."""
         self.over = threading.Event()
         """Set when the lease is given back: no call is tried again after that."""
+        self.client: Client | None = None
 
     def ask(self, work: Callable[[], T]) -> T:
         """`call` for the main thread: a signal ends the waiting, and a name server that is silent does, too."""
@@ -405,13 +418,15 @@ class _Redis:
                 raise
             except (RedisError, RedisClusterException, OSError, ValueError) as error:
                 failure = self._explained(error)
+                if isinstance(self.client, Redis):  # a new connection asks Sentinel anew who is the primary
+                    self.client.connection_pool.disconnect(inuse_connections=False)
                 late = not pause or _now() - begun > self.limit
                 if late or not isinstance(failure, RedisUnavailable) or self.over.wait(pause):
                     raise failure from error
         raise AssertionError  # the last try returned or raised
 
     def _explained(self, error: Exception) -> OutsideWorldFailed:
-        said = one_line(str(error), 300)
+        said = f"It says: {one_line(str(error), 300).rstrip('.')}."
         if isinstance(error, MasterNotFoundError):
             return RedisUnavailable(
                 f"No Sentinel names a primary for {self.where}.",
@@ -488,11 +503,11 @@ def _client(address: Address, limit: float) -> Client:
     if address.kind == "unix":
         del options["socket_connect_timeout"]
         pool = ConnectionPool(connection_class=UnixDomainSocketConnection, path=address.path, **options)
-        return Redis(connection_pool=pool)
+        return Redis.from_pool(pool)
     if address.kind == "one":
         host, port = address.hosts[0]
         connection = SSLConnection if address.tls else Connection
-        return Redis(connection_pool=ConnectionPool(connection_class=connection, host=host, port=port, **options))
+        return Redis.from_pool(ConnectionPool(connection_class=connection, host=host, port=port, **options))
     if address.tls:
         options["ssl"] = True
     if address.kind == "cluster":

@@ -124,7 +124,7 @@ def _user_and_hosts(parts: SplitResult) -> tuple[dict[str, str], str]:
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
-    if not re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", text):
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:[1-9][0-9]{0,4})?", text):
         raise _wrong("It names no host, or one that is not well formed.")
     parts = urlsplit(f"//{text}")
     return unquote(parts.hostname or ""), parts.port or port

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "scripts" / "champion_gate"
 PURE = {
-    *("conventions", "decision", "errors", "lineage", "policy", "text", "verdict"),
+    *("conventions", "decision", "errors", "lineage", "policy", "redis_address", "text", "verdict"),
     *("holds", "signing"),
     *("ndcg", "rank_metric", "rank_metrics", "statistics"),
 }
@@ -46,6 +46,10 @@ def callers_of(library):
 def test_only_the_registry_calls_mlflow():
     assert callers_of("mlflow") - {CHILD} == {"registry"}
     assert not any(module.startswith("champion_gate") for module in imports_of(PACKAGE / f"{CHILD}.py"))
+
+
+def test_only_the_lease_calls_redis():
+    assert callers_of("redis") == {"lease"}
 
 
 def test_only_one_file_speaks_to_githubs_api():
