@@ -5,6 +5,8 @@ it. Hence the two questions to ask before every write: `require`, which needs no
 Redis. Each lease carries a fence, a number higher than that of any lease of this model before it, by which a late
 write of a former holder is recognised (https://redis.io/docs/latest/develop/clients/patterns/distributed-locks/).
 
+Redis must not evict keys (`maxmemory-policy noeviction`): one that drops the lease ends it early.
+
 Importing this file imports redis, a third of a second on a small machine: do so where it is needed.
 """
 
@@ -51,7 +53,8 @@ from champion_gate.time_limit import NoAnswer, bounded
 T = TypeVar("T")
 Client = Redis | RedisCluster
 
-_SOCKET_SECONDS = 5.0
+_SOCKET_SECONDS = (0.5, 5.0)  # at least, at most; between them a twelfth of the lease, so that a renewal can fail twice
+_RELEASE_SECONDS = 5.0  # a signal waits for it
 _PAUSES = (0.2, 0.5)  # before the second try, and the third
 _POLL_SECONDS = (0.1, 0.3)  # drawn anew each time, so that waiters spread out
 _WORD_SECONDS = 10.0
@@ -194,8 +197,9 @@ class _Holding(Lease):
         """Give it back if it may be ours. Never raises: what was done under it is done."""
         if self._lock.local.token is None or self._lost:
             return
+        self._lost = "it was given back."
         try:
-            self._redis.ask(self._lock.release)
+            self._redis.ask(self._lock.release, _RELEASE_SECONDS)
         except LockNotOwnedError:
             if self.fence:  # else it was never ours
                 annotate("warning", "Lease lost", f"The lease of '{self._model}' had ended before it was given back.")
@@ -263,7 +267,7 @@ def hold(
         raise BadInput("The duration of a lease is not a number of seconds from 1 on.")
     address = redis_address.parsed(url)
     hide(address.secrets)
-    redis = _Redis(one_line(address.shown, 200), min(_SOCKET_SECONDS, duration / 12))
+    redis = _Redis(one_line(address.shown, 200), _socket_seconds(duration))
     redis.client = client = redis.ask(lambda: _client(address, redis.limit))
     floor = 0 if callable(highest_fence) else _checked(highest_fence)
     lock = _FencedLock(client, _key(model_name, model_created), duration, floor)
@@ -310,6 +314,11 @@ def _key(model_name: str, model_created: int) -> str:
     """Names the model in Redis: the same for every spelling of an address, another one for a model made anew."""
     named = json.dumps([model_name, model_created]).encode()
     return f"{_NAME}:{hashlib.sha256(named).hexdigest()[:32]}"
+
+
+def _socket_seconds(duration: float) -> float:
+    least, most = _SOCKET_SECONDS
+    return min(most, max(least, duration / 12))
 
 
 def _now() -> float:
@@ -396,10 +405,10 @@ class _Redis:
         """Set when the lease is given back: no call is tried again after that."""
         self.client: Client | None = None
 
-    def ask(self, work: Callable[[], T]) -> T:
-        """`call` for the main thread: a signal ends the waiting, and a name server that is silent does, too."""
+    def ask(self, work: Callable[[], T], seconds: float = threading.TIMEOUT_MAX) -> T:
+        """`call` for the main thread: a signal ends the waiting, and so does a name server that is silent."""
         try:
-            return bounded(lambda: self.call(work), 3 * self.limit + sum(_PAUSES))
+            return bounded(lambda: self.call(work), min(seconds, 3 * self.limit + sum(_PAUSES)))
         except NoAnswer as error:
             raise self._explained(Silent("no answer")) from error
 

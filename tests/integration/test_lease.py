@@ -94,6 +94,8 @@ class TestHolding:
                 lease.confirm()
                 assert 0 < lease.remaining() <= 60
                 fences.append(lease.fence)
+            with pytest.raises(LeaseLost, match="given back"):
+                lease.require(0)
         assert fences == [1, 2, 3]
 
     @pytest.mark.parametrize("spelling", ["redis://localhost:{port}/0", "redis://127.0.0.1:{port}", "unix://{socket}"])
@@ -529,7 +531,8 @@ class TestSeveralServers:
             relay.close()
 
     def test_a_cluster_keeps_both_keys_in_one_slot(self, tmp_path, name):
-        with redis_server(tmp_path, "--cluster-enabled", "yes") as node:
+        port = next(port for port in iter(free_port, None) if port <= 55_535)  # its nodes talk 10 000 ports above
+        with redis_server(tmp_path, "--cluster-enabled", "yes", port=port) as node:
             url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{node.port}"
             with pytest.raises(RedisUnavailable, match="the cluster"):
                 fence_of(url, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -97,6 +98,7 @@ class RedisServer:
         if self._leash is not None and self._leash.stdin is not None:
             self._leash.stdin.close()
             self._leash.wait(timeout=20)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -164,6 +166,8 @@ class Relay:
                 answer = server.recv(65536)
                 if self.lose and answer.startswith(self.lose) and not self.lost:
                     self.lost += 1
+                    return
+                if not answer:
                     return
                 caller.sendall(answer)
 

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "scripts" / "champion_gate"
 PURE = {
-    *("conventions", "decision", "errors", "lineage", "policy", "redis_address", "text", "verdict"),
+    *("conventions", "decision", "errors", "lineage", "policy", "text", "verdict"),
     *("holds", "signing"),
     *("ndcg", "rank_metric", "rank_metrics", "statistics"),
 }
