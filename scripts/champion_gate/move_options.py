@@ -66,13 +66,15 @@ def approved_of(given: dict[str, Any], job: Any) -> Any:
     Raises:
         OutsideWorldFailed: an override needs the reviewer, and GitHub did not say who it was.
     """
-    from champion_gate import approvals, github
+    from champion_gate import github
     from champion_gate.errors import OutsideWorldFailed
     from champion_gate.moves import Approved
 
     token, named = given["github_token"] or "", given.get("approved_by") or ""
     github.hide([token])
     if token and job.repository and job.run_id:
+        from champion_gate import approvals
+
         try:
             found = approvals.approval(job, token)
         except OutsideWorldFailed as error:
