@@ -251,10 +251,15 @@ class _Warden:
             members = self._family.members()
             if len(members) > PROCESSES:
                 self.reason = f"it had more than {PROCESSES} processes"
-            elif process_family.holds_more(members, self._limits.memory_mb * 1024**2):
+            elif self._too_much(members):
                 self.reason = f"it was over its memory limit of {self._limits.memory_mb} MB"
         if self.reason:
             self._kill()
+
+    def _too_much(self, members: set[int]) -> bool:
+        limit = self._limits.memory_mb * 1024**2
+        # The first figure is an upper bound, and costs next to nothing.
+        return process_family.resident(members) > limit and self._isolation.memory(members) > limit
 
 
 @contextmanager
@@ -297,10 +302,12 @@ def started(
                     child = Child(process, isolation, program, limits, Family(process.pid, before))
                 yield child
             finally:
-                if child is not None and not child.end():
-                    github.log(f"warning: some processes of {program.command[0]} could not be ended.")
+                with signals.deferred():  # a signal now must not leave it half done
+                    if child is not None and not child.end():
+                        github.log(f"warning: some processes of {program.command[0]} could not be ended.")
     finally:
-        _remove(scratch)
+        with signals.deferred():
+            _remove(scratch)
 
 
 def _environment(interpreter: Interpreter, folders: Mapping[str, str]) -> dict[str, str]:

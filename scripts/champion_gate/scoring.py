@@ -135,7 +135,8 @@ def open_scorer(model: ModelFiles, options: Options) -> Iterator[Scorer]:
         model, options.environment, allow_source_builds=options.allow_source_builds
     )
     github.log(f"{model.label} is scored in isolation: {how.name}")
-    _make_readable(model.folder)
+    if how.name != "process":
+        _make_readable(model.folder)
 
     def arguments(seen: Callable[[str], str]) -> list[str]:
         settings = {
