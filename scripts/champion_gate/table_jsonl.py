@@ -14,7 +14,14 @@ from champion_gate.table_files import TableFile, blocks, reading
 from champion_gate.text import one_line
 
 _SIMPLE = (pl.String, pl.Boolean, pl.Int64, pl.Float64, pl.Null)
-_CLASSES = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+_KINDS: dict[type, tuple[str, pl.DataType]] = {
+    str: ("text", pl.String()),
+    bool: ("true or false", pl.Boolean()),
+    int: ("a number", pl.Int64()),
+    float: ("a number", pl.Float64()),
+    list: ("a list", pl.List(pl.Null)),
+    dict: ("an object", pl.Struct([])),
+}
 
 
 class JsonLinesTable:
@@ -30,10 +37,9 @@ class JsonLinesTable:
             # With the types of what came before, a block is parsed three times as fast.
             known = {name: dtype for name, dtype in found.items() if dtype is not None}
             frame = self._parsed(text, known) if found and len(known) == len(found) else None
-            if frame is None or not _plain(frame, text):
-                frame = self._guessed(line, text)
-                self._doubtful |= not _plain(frame, text)
-            for name, dtype in frame.schema.items():
+            if frame is not None and _plain(frame, text):
+                continue
+            for name, dtype in self._types(line, text).items():
                 found[name] = _either(found[name], dtype) if name in found else dtype
         self.columns = list(found)
         # A column of nothing but nulls holds numbers, if anything; one that mixes types is left to who wants it.
@@ -51,13 +57,23 @@ class JsonLinesTable:
         known = {name: self.types[name] for name in wanted if name in self.types}
         for line, text in blocks(self.file):
             frame = self._parsed(text, known) if len(known) == len(wanted) else None
-            frame = self._guessed(line, text) if frame is None else frame
+            frame = self._guessed(line, text, wanted) if frame is None else frame
             if not frame.height:
                 continue
             there = [name for name in wanted if name in frame.columns]
             if self._doubtful and not all(_column_sound(frame[name], text) for name in there):
-                self._examine(line, text)
+                self._examine(line, text, wanted)
             yield frame.select(pl.col(name) if name in there else pl.lit(None).alias(name) for name in wanted)
+
+    def _types(self, line: int, text: bytes) -> Mapping[str, pl.DataType | None]:
+        """The types of all columns of a block; None for those that mix some, which nobody may want."""
+        try:
+            frame = pl.read_ndjson(text, infer_schema_length=None) if text.strip() else pl.DataFrame()
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+            self._doubtful = True
+            return self._examine(line, text, ())
+        self._doubtful |= not _plain(frame, text)
+        return frame.schema
 
     def _parsed(self, text: bytes, types: Mapping[str, pl.DataType]) -> pl.DataFrame | None:
         """A block by types that are known; None if it does not fit them."""
@@ -66,24 +82,25 @@ class JsonLinesTable:
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
             return None
 
-    def _guessed(self, line: int, text: bytes) -> pl.DataFrame:
+    def _guessed(self, line: int, text: bytes, wanted: Sequence[str]) -> pl.DataFrame:
         """A block by the types that it shows."""
         if not text.strip():
             return pl.DataFrame()
         try:
             return pl.read_ndjson(text, infer_schema_length=None)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-            self._examine(line, text)
+            self._examine(line, text, wanted)
             with reading(self.file.name, self.file.format):
                 raise
 
-    def _examine(self, line: int, text: bytes) -> None:
-        """Read line by line, as slowly and exactly as Python does.
+    def _examine(self, line: int, text: bytes, wanted: Sequence[str]) -> dict[str, pl.DataType | None]:
+        """The types of all columns of a block, read as slowly and exactly as Python does; None where they are mixed.
 
         Raises:
-            BadInput: what is wrong, and in which line.
+            BadInput: a line is no JSON object, or a column that is wanted mixes types.
         """
         seen: dict[str, tuple[str, int]] = {}
+        types: dict[str, pl.DataType | None] = {}
         for number, raw in enumerate(text.split(b"\n"), line):
             if not raw.strip():
                 continue
@@ -103,15 +120,19 @@ class JsonLinesTable:
                 )
             for name, value in row.items():
                 if value is None:
+                    types.setdefault(name, pl.Null())
                     continue
-                kind = _CLASSES[type(value)]
+                kind, dtype = _KINDS[type(value)]
+                types[name] = _either(types[name], dtype) if name in types else dtype
                 before, where = seen.setdefault(name, (kind, number))
-                if before != kind:
-                    raise BadInput(
-                        f"{self.file.name}: column '{one_line(name, 80)}' mixes types.",
-                        f"It is {before} in line {where}, and {kind} in line {number}: '{one_line(str(value), 60)}'.",
-                        "Write one type per column, and missing values as null.",
-                    )
+                if before == kind or name not in wanted:
+                    continue
+                raise BadInput(
+                    f"{self.file.name}: column '{one_line(name, 80)}' mixes types.",
+                    f"It is {before} in line {where}, and {kind} in line {number}: '{one_line(str(value), 60)}'.",
+                    "Write one type per column, and missing values as null.",
+                )
+        return types
 
 
 def _plain(frame: pl.DataFrame, text: bytes) -> bool:
@@ -137,9 +158,11 @@ def _column_sound(column: pl.Series, text: bytes) -> bool:
     return column.dtype != pl.String or len(re.findall(re.escape(key) + rb'\s*:\s*"', text)) == strings
 
 
-def _either(one: pl.DataType | None, other: pl.DataType) -> pl.DataType | None:
+def _either(one: pl.DataType | None, other: pl.DataType | None) -> pl.DataType | None:
     """The type of a column that has two; None if it mixes them."""
-    if one is None or one == other or other == pl.Null:
+    if one is None or other is None:
+        return None
+    if one == other or other == pl.Null:
         return one
     if one == pl.Null:
         return other

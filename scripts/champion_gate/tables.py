@@ -30,7 +30,7 @@ from champion_gate.table_groups import QUERY, Grouped, hashes, read_ahead, regro
 from champion_gate.table_jsonl import JsonLinesTable
 from champion_gate.table_letor import LetorTable
 from champion_gate.table_parquet import ParquetTable
-from champion_gate.table_types import ColumnTypes, ids
+from champion_gate.table_types import ColumnTypes
 from champion_gate.text import one_line
 
 NO_SLICE = "(none)"
@@ -379,10 +379,9 @@ def _all_differ(found: list[NDArray[np.uint64]]) -> bool:
 
 
 def _slice_names(cells: pl.Series, *, parsed: bool) -> list[str]:
-    if cells.dtype.is_float():
-        whole = ids(cells.fill_nan(None))  # a slice 7.0 is the slice 7
-        cells = cells if whole is None else whole[0]
     names = cells.cast(pl.String).fill_null("").to_list()
+    if cells.dtype.is_float():  # a slice 7.0 is the slice 7
+        names = ["" if name == "NaN" else name.removesuffix(".0") for name in names]
     if not parsed:
         names = [name.lower() if name in ("True", "False", "TRUE", "FALSE") else name for name in names]
     return [name or NO_SLICE for name in names]
