@@ -21,6 +21,8 @@ DEFAULT_SLICE_REGRESSION = 0.05
 MIN_QUERIES = 200
 """Fewer queries leave a comparison open, unless the policy says another number."""
 _MAX_BYTES = 1_000_000
+_MOST_QUERIES = 10**18
+"""More than anybody has; where even a float ends, a margin asks for no more."""
 
 
 def _kebab(name: str) -> str:
@@ -46,6 +48,8 @@ def _zero(value: Any) -> Any:
 
 def _text(value: Any) -> Any:
     """Numbers that YAML read where text is meant: version 3, the slice value 2026."""
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("half a character is no text")  # which no tag, log or file could hold
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -213,7 +217,10 @@ class Policy(_Part):
         for metric in self.metrics:
             self._reachable(self.confidence_of(metric), metric.min_queries or self.min_queries, metric.name)
         for column in self.slices:
-            self._reachable(self.confidence, column.min_queries, f"slice {column.column}")
+            # A required slice is judged with the confidence of each metric.
+            deciding = [metric for metric in self.metrics if metric.rank_metric and not metric.report_only]
+            asked = [self.confidence, *(self.confidence_of(m) for m in deciding if column.required)]
+            self._reachable(max(asked), column.min_queries, f"slice {column.column}")
         return self
 
     @staticmethod
@@ -241,8 +248,8 @@ class Policy(_Part):
             return given
         alpha = 1 - self.confidence_of(metric)
         # A confidence such as 0.95 leaves 0.05000000000000004; a query more for that would be pedantry.
-        rare = math.ceil(math.log(alpha) / math.log1p(-margin) - 1e-9) if margin > 0 else 0
-        return max(MIN_QUERIES, rare)
+        rare = math.log(alpha) / math.log1p(-margin) - 1e-9 if margin > 0 else 0.0
+        return max(MIN_QUERIES, math.ceil(min(rare, _MOST_QUERIES)))
 
     def rank_metrics(self) -> list[tuple[MetricPolicy, RankMetric]]:
         """The metrics that judged queries are measured by."""
@@ -293,7 +300,7 @@ def from_yaml(text: str, name: str) -> Policy:
         raise BadInput(f"The policy {name} is too long: {len(text)} characters.", "", "A policy has a few dozen lines.")
     try:
         asked = yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # a list as a key is a TypeError
         raise BadInput(f"The policy {name} is no YAML that can be read: {one_line(str(error), 400)}.") from error
     if asked is None:
         raise BadInput(
@@ -316,7 +323,9 @@ def _finding(found: Any) -> str:
     if found["type"] == "extra_forbidden":
         message = "there is no such field"
     given = found.get("input")
-    shown = f" (it is {one_line(repr(given), 60)})" if isinstance(given, (str, int, float)) and where else ""
+    # Python refuses to write out an integer of thousands of digits.
+    short = isinstance(given, (str, float)) or (isinstance(given, int) and given.bit_length() < 200)
+    shown = f" (it is {one_line(repr(given), 60)})" if short and where else ""
     return one_line(f"{where}: {message}{shown}" if where else message, 300)
 
 
