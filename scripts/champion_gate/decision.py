@@ -245,25 +245,30 @@ def _paired(policy: Policy, metric: MetricPolicy, evidence: Evidence, figures: F
             open_ = f"{side.scoring_problem} So there is nothing to compare with."
             checks.append(Check(name, key, Outcome.INCONCLUSIVE, open_))
             continue
-        margin = metric.max_regression
-        if name == BASELINE and policy.baseline and policy.baseline.max_regression is not None:
-            margin = policy.baseline.max_regression
-        checks.append(_compared(policy, metric, figures.pairs[name], margin, name, version, side.version))
+        asked = _against_baseline(policy, metric) if name == BASELINE else metric
+        checks.append(_compared(policy, asked, figures.pairs[name], name, version, side.version))
     if not checks:
         said = f"{key} is {challenger.mean:.6g}."
         checks.append(Check("figure", key, Outcome.PASSED, said, counts=False, value=challenger.mean))
     return checks
 
 
+def _against_baseline(policy: Policy, metric: MetricPolicy) -> MetricPolicy:
+    """The metric with the margin that it has against the baseline: the baseline's own, if the policy gives it one."""
+    if policy.baseline is None or policy.baseline.max_regression is None:
+        return metric
+    return metric.model_copy(update={"max_regression": policy.baseline.max_regression, "max_loss": None})
+
+
 def _compared(
     policy: Policy,
     metric: MetricPolicy,
     pairs: PairMoments,
-    margin: float,
     name: str,
     version: str,
     reference: str,
 ) -> Check:
+    margin = metric.max_regression
     estimate = compare(
         pairs,
         margin,
@@ -506,11 +511,9 @@ def _from_runs(policy: Policy, metric: MetricPolicy, evidence: Evidence) -> list
         checks.append(_threshold(metric, name, challenger.metrics[name], challenger.version))
     differs = policy.allow_different_data or metric.allow_different_data
     if evidence.champion is not None:
-        checks.append(_point(metric, challenger, evidence.champion, CHAMPION, metric.max_regression, differs))
+        checks.append(_point(metric, challenger, evidence.champion, CHAMPION, differs))
     if evidence.baseline is not None:
-        pinned = policy.baseline.max_regression if policy.baseline else None
-        margin = metric.max_regression if pinned is None else pinned
-        checks.append(_point(metric, challenger, evidence.baseline, BASELINE, margin, differs))
+        checks.append(_point(_against_baseline(policy, metric), challenger, evidence.baseline, BASELINE, differs))
     if not checks:
         said = f"{name} is {challenger.metrics[name]:.6g}."
         checks.append(Check("figure", name, Outcome.PASSED, said, counts=False, value=challenger.metrics[name]))
@@ -545,12 +548,9 @@ def _threshold(metric: MetricPolicy, name: str, value: float, version: str, meas
     return Check("threshold", name, outcome, reason, value=value, reference=threshold)
 
 
-def _point(
-    metric: MetricPolicy, challenger: Side, reference: Side, who: str, margin: float, allow_different_data: bool
-) -> Check:
+def _point(metric: MetricPolicy, challenger: Side, reference: Side, who: str, allow_different_data: bool) -> Check:
     """The bare rule on two run metrics: at most the margin may be lost."""
-    name = metric.in_runs
-
+    name, margin = metric.in_runs, metric.max_regression
     now = challenger.metrics[name]
     if problem := figure_problem(name, reference, who):
         said = problem + " So there is nothing to compare with."

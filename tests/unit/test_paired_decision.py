@@ -219,6 +219,22 @@ def test_small_steps_do_not_walk_downhill_past_the_baseline():
     assert judge(text, p, c, baseline=p).outcome is Outcome.PASSED
 
 
+@pytest.mark.parametrize("name", ["ndcg@10", "score"])
+def test_the_baselines_own_margin_counts_for_a_metric_with_an_absolute_one_too(name):
+    text = f"metrics: [{{name: {name}, max-loss: 0.4}}]\nbaseline: {{version: 1, max-regression: 0.05}}"
+    asked = policy.from_yaml(text, "policy.yml")
+    p, c = sides(2000, noise=0.02)
+    challenger, champion, baseline = (
+        Side(version, {"score": value}, "d1") for version, value in (("2", 0.5), ("1", 0.5), ("0", 0.6))
+    )
+    measured = {name: figures(p, c, p / 0.8)} if "@" in name else {}
+    decision = decide(asked, Evidence(challenger, champion, Basis.QUERIES, baseline, measured))
+    assert {check.name: check.outcome for check in decision.checks} == {
+        "champion": Outcome.PASSED,
+        "baseline": Outcome.FAILED,
+    }
+
+
 # -- slices
 
 
