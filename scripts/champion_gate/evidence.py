@@ -217,7 +217,7 @@ class Gatherer:
             scores=scores,
             features=() if scores else None,
         )
-        return JudgedTable.open(path, columns, name=one_line(location, 300))
+        return JudgedTable.open(path, columns, name=one_line(location, 300), scratch=self.folder)
 
     def _fetched(self, location: str) -> Path:
         from champion_gate.locations import local_file
