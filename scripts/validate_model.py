@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,11 +165,15 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
 
     by_convention = Path(".github", "champion-gate", f"{model_name}.yml")
     file = Path(given["policy"]) if given["policy"] else by_convention
-    if given["policy"] or by_convention.is_file():
+    # Also where it cannot be read: a policy that is there and does not count would let too much pass.
+    if given["policy"] or os.path.lexists(by_convention):
         source = click.get_current_context().get_parameter_source
         unset = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP, None)
         names = [name for name in _POLICY_INPUTS if metric_is_policy or name != "metric"]
-        given_too = [name for name in names if source(name) not in unset and given[name] not in (False, ())]
+        # A flag that is off and a list without entries ask for nothing; a number asks, 0 too.
+        given_too = [
+            name for name in names if source(name) not in unset and given[name] is not False and given[name] != ()
+        ]
         both = [name.replace("_", "-") for name in given_too]
         if both:
             raise BadInput(
@@ -176,6 +181,8 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
                 "Each says what a challenger must show, and one of them would silently not count.",
                 f"Write it into the policy, and leave out {', '.join(both)}.",
             )
+        if not given["policy"] and not file.is_file():
+            raise _unreadable(file, "it is no file, or a link to none")
         return policy.from_yaml(_policy_text(file), str(file))
     return policy.from_inputs(
         given["metric"],
@@ -194,11 +201,15 @@ def _policy_text(file: Path) -> str:
         with file.open("rb") as opened:
             return opened.read(_POLICY_BYTES + 1).decode("utf-8")
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"The policy {file} cannot be read: {error}.",
-            "Without it nobody knows what the challenger must show.",
-            "Check the input 'policy'; the path is seen from the working directory. Is the repository checked out?",
-        ) from error
+        raise _unreadable(file, str(error)) from error
+
+
+def _unreadable(file: Path, why: str) -> BadInput:
+    return BadInput(
+        f"The policy {file} cannot be read: {why}.",
+        "Without it nobody knows what the challenger must show.",
+        "Check the input 'policy'; the path is seen from the working directory. Is the repository checked out?",
+    )
 
 
 def judge(model_name: str, alias: str, number: str, policy: Policy, given: dict[str, Any]) -> Judged:
@@ -230,11 +241,20 @@ def _sources(given: dict[str, Any]) -> Any:
     from champion_gate.evidence import Sources
 
     sides = ("challenger", "champion", "baseline")
+    rankings = {side: given[f"{side}_ranking"] or "" for side in sides}
+    if any(rankings.values()) and not any(
+        (given[name] or "").strip() for name in ("evaluation_data", "scores", "qrels")
+    ):
+        raise BadInput(
+            "A ranking is given, and no qrels that say which documents are relevant.",
+            "The gate would compare the metrics of the training runs instead.",
+            "Set the input 'qrels', or leave the rankings out.",
+        )
     names = ("evaluation_data", "scores", "qrels", "query_column", "label_column", "document_column")
     return Sources(
         **{name: (given[name] or "").strip() for name in names},
         score_columns={side: given[f"{side}_score_column"] for side in sides},
-        rankings={side: given[f"{side}_ranking"] or "" for side in sides},
+        rankings=rankings,
     )
 
 

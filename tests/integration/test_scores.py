@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -186,7 +187,25 @@ def test_a_policy_file_and_inputs_that_say_the_same_are_not_both_taken(cli, pair
         done = gate(cli, pair, path, *arguments)
         assert done.exit_code == 2
         assert arguments[0].lstrip("-") in done.text
-    assert gate(cli, pair, path, CHAMPION_GATE_MAX_REGRESSION="0.1").exit_code == 2
+    for value in ("0.1", "0"):
+        assert gate(cli, pair, path, CHAMPION_GATE_MAX_REGRESSION=value).exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_policy_file_that_is_there_and_cannot_be_read_is_not_passed_over(cli, pair, tmp_path, kind):
+    file = tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml"
+    file.parent.mkdir(parents=True)
+    {"link": lambda: file.symlink_to("gone.yml"), "pipe": lambda: os.mkfifo(file), "folder": file.mkdir}[kind]()
+    path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
+    done = gate(cli, pair, path)
+    assert done.exit_code == 2, done.text
+    assert f"{pair.name}.yml cannot be read" in done.flat()
+
+
+def test_a_model_whose_name_is_too_long_for_a_policy_file_has_none(cli):
+    done = cli("validate-model", "--model-name", "n" * 255)
+    assert done.exit_code == 2, done.text
+    assert "no registered model" in done.flat()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +233,17 @@ def test_a_policy_that_cannot_be_used_is_bad_input(cli, pair, tmp_path, text, sa
     assert said in done.flat()
     assert not done.outputs.get("verdict")
     assert pair.snapshot() == before
+
+
+def test_the_verdict_of_a_policy_with_very_many_metrics_fits_its_tag(cli, pair, tmp_path):
+    gains = ", ".join(f"{label}: {label / 7:.6f}" for label in range(20))
+    metrics = ", ".join(f"{{name: ndcg@{k}, gain: {{{gains}}}}}" for k in range(1, 51))
+    policy = tmp_path / "policy.yml"
+    policy.write_text(f"metrics: [{metrics}]")
+    path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
+    done = gate(cli, pair, path, "--policy", policy)
+    assert done.exit_code == 0, done.text
+    assert set(pair.verdict("2")["metric_options"]) == {"all"}
 
 
 def test_a_required_slice_that_is_missing_leaves_it_open(cli, pair, tmp_path):
@@ -340,3 +370,11 @@ def test_a_missing_ranking_is_named(cli, pair, tmp_path):
     )
     assert done.exit_code == 2
     assert "challenger-ranking" in done.text
+
+
+def test_rankings_without_qrels_are_not_passed_over(cli, pair, tmp_path):
+    good = trec(tmp_path, "good.run", DATA, DATA["good"])
+    rankings = ("--challenger-ranking", good, "--champion-ranking", good)
+    done = cli("validate-model", "--model-name", pair.name, "--metric", "loss", *rankings)
+    assert done.exit_code == 2
+    assert "qrels" in done.text
