@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 VERDICT = "verdict.json"
-_TAG_DIGEST_FROM = 200  # characters of a metric's options that a verdict holds as they are
+# Characters that a verdict holds as they are: of a metric's options, of all of them together, of a version's source.
+_OPTIONS, _ALL_OPTIONS, _SOURCE = 200, 1000, 400
 
 
 @dataclass(frozen=True)
@@ -358,7 +360,6 @@ def _give_up(release_log: ReleaseLog, gate_run_id: str) -> None:
 
 def _document(judged: Judged, question: Question) -> verdict.Verdict:
     decision, policy = judged.decision, judged.policy
-    options = {} if judged.dataset is None else {m.name: _short(m.options()) for _, m in policy.rank_metrics()}
     return verdict.Verdict(
         outcome=decision.outcome,
         basis=decision.basis.value,
@@ -370,7 +371,7 @@ def _document(judged: Judged, question: Question) -> verdict.Verdict:
         baseline=judged.baseline.number if judged.baseline else verdict.NONE,
         policy_digest=policy.digest(),
         dataset_digest=judged.dataset.digest if judged.dataset else None,
-        metric_options=options,
+        metric_options={} if judged.dataset is None else _metric_options(policy),
         isolation=judged.isolation,
         promote_inconclusive=policy.promote_inconclusive and question.pass_inconclusive,
         repository=one_line(judged.job.repository, 200),
@@ -390,14 +391,24 @@ def _document(judged: Judged, question: Question) -> verdict.Verdict:
     )
 
 
-def _short(options: Mapping[str, str]) -> str:
-    text = ", ".join(f"{key} {value}" for key, value in options.items())
-    return text if len(text) <= _TAG_DIGEST_FROM else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+def _metric_options(policy: Policy) -> dict[str, str]:
+    """How each ranking metric was computed; those of very many as one digest, so that a tag can hold them."""
+    texts = {
+        metric.name: ", ".join(f"{key} {value}" for key, value in metric.options().items())
+        for _, metric in policy.rank_metrics()
+    }
+    found = {name: text if len(text) <= _OPTIONS else _digest(text) for name, text in texts.items()}
+    whole = json.dumps(texts, sort_keys=True)
+    return found if len(json.dumps(found)) <= _ALL_OPTIONS else {"all": _digest(whole)}
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def judged_version(version: Version) -> verdict.JudgedVersion:
     """What a verdict is bound to of a version. A long source is bound by its digest, so that the tag can hold it."""
     source = version.source
-    if len(source) > 400:
-        source = "sha256:" + hashlib.sha256(source.encode()).hexdigest()
+    if len(json.dumps(source)) - 2 > _SOURCE:  # as the tag spells it: in ASCII
+        source = _digest(source)
     return verdict.JudgedVersion(number=version.number, created=version.created, run_id=version.run_id, source=source)
