@@ -69,13 +69,12 @@ class Child:
         for pipe in (self._to, self._from):
             os.set_blocking(pipe.fileno(), False)
         self._seconds_left = limits.seconds
+        self._unsent: list[memoryview] = []
         self._warden = _Warden(process.stderr, isolation, program, limits, family)
 
     def send(self, parts: Sequence[memoryview | bytes]) -> None:
         """Start writing a request; it goes out while the answer is awaited."""
         self._unsent = [memoryview(part).cast("B") for part in parts if len(part)]
-
-    _unsent: Sequence[memoryview] = ()
 
     def receive(self, into: memoryview) -> None:
         """Read exactly as many bytes of an answer as `into` has.
@@ -114,7 +113,7 @@ class Child:
         return ended
 
     def _exchange(self, into: memoryview, deadline: float) -> None:
-        unsent = list(self._unsent)
+        unsent = self._unsent
         with selectors.DefaultSelector() as selector:
             selector.register(self._from, selectors.EVENT_READ)
             if unsent:
@@ -135,7 +134,6 @@ class Child:
                     into = into[self._read_rest(into) :]
                     if into:
                         raise Ended(self._why(self._process.returncode))
-        self._unsent = unsent
 
     def _write(self, unsent: list[memoryview]) -> bool:
         """Write what the pipe takes; whether there is more, and somebody to read it."""
@@ -216,6 +214,13 @@ class _Warden:
         return words
 
     def _watch(self) -> None:
+        try:
+            self._watch_until_enough()
+        except Exception as error:  # noqa: BLE001  (a defect; what is not watched must not run)
+            self.reason = f"its limits could not be watched ({type(error).__name__}: {one_line(str(error), 200)})"
+            self._kill()
+
+    def _watch_until_enough(self) -> None:
         listening, look = True, 0.0
         with self._output, selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
@@ -347,5 +352,6 @@ def _remove(folder: Path) -> None:
     for path, folders, _ in os.walk(folder):
         for inner in (Path(path, name) for name in folders):
             if not inner.is_symlink():  # nobody is left who could make it one now
-                inner.chmod(0o700)
+                with contextlib.suppress(OSError):
+                    inner.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)
