@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Evidence, Figures, Side, SliceKey
 from champion_gate.errors import BadInput
@@ -63,12 +63,15 @@ class Gathered:
     dataset: Dataset | None = None
     per_query: PerQuery | None = None
     isolation: str | None = None
+    scored_in: str = ""
+    """The environment that the models were scored in, `model` or `current`; empty if the gate scored none itself."""
 
 
 class Gatherer:
     """Gathers the evidence on the versions of one gate; files are kept in `folder` meanwhile.
 
-    `versions` has the challenger and, where there are any, champion and baseline, in this order.
+    `versions` has the challenger and, where there are any, champion and baseline, in this order. `purpose` is the
+    verdict's: a `release` uses no figures of a gate that ran in a pull request.
     """
 
     def __init__(
@@ -78,12 +81,14 @@ class Gatherer:
         policy: Policy,
         versions: Mapping[str, Version],
         folder: Path,
+        purpose: Literal["release", "check"],
     ) -> None:
         self.registry = registry
         self.release_log = release_log
         self.policy = policy
         self.versions = versions
         self.folder = folder
+        self.purpose = purpose
         self.metrics = [metric for _, metric in policy.rank_metrics()]
         self.isolation: str | None = None
 
@@ -103,11 +108,13 @@ class Gatherer:
                 "The policy names run metrics only: " + ", ".join(m.key for m in self.policy.metrics) + ".",
                 "Name a ranking metric such as ndcg@10, or give the gate no evaluation data.",
             )
+        scored_in = ""
         if sides[CHALLENGER].problem is not None:
             return Gathered(_evidence(sides, Basis.QUERIES))  # decided already; no need to score it
         if sources.evaluation_data:
             assert scoring is not None  # noqa: S101  (the command gives it with evaluation data)
             dataset, per_query, problems = self._scored_now(sources, scoring)
+            scored_in = scoring.environment
         elif sources.scores:
             dataset, per_query = self._scored_before(sources)
             problems = {}
@@ -117,7 +124,7 @@ class Gatherer:
         sides = {who: replace(side, scoring_problem=problems.get(who)) for who, side in sides.items()}
         figures = {} if CHALLENGER in problems else self._figures(per_query)
         evidence = _evidence(sides, Basis.QUERIES, figures, frozenset(per_query.slices))
-        return Gathered(evidence, dataset, per_query, self.isolation)
+        return Gathered(evidence, dataset, per_query, self.isolation, scored_in)
 
     # -- judged queries that both models are scored on now
 
@@ -136,7 +143,7 @@ class Gatherer:
         values: dict[str, Values] = {}
         problems: dict[str, str] = {}
         for who, version in self.versions.items():
-            known = None if who == CHALLENGER else self._scored_in_the_log(version, dataset, keys.query_ids)
+            known = None if who == CHALLENGER else self._scored_in_the_log(version, dataset, keys.query_ids, scoring)
             if known is not None:
                 values[who] = known
                 continue
@@ -172,13 +179,14 @@ class Gatherer:
         log(f"Scored {done:,} documents with {label}.")
         return found.values()
 
-    def _scored_in_the_log(self, version: Version, dataset: Dataset, query_ids: list[str]) -> Values | None:
+    def _scored_in_the_log(
+        self, version: Version, dataset: Dataset, query_ids: list[str], scoring: Options
+    ) -> Values | None:
         """What an earlier gate found for this version on these queries by these metrics, if its table is there."""
         from champion_gate import earlier_gates
 
-        found = earlier_gates.figures(
-            self.registry, self.release_log, version, dataset.digest, self.metrics, query_ids, self.folder
-        )
+        asked = earlier_gates.Asked(dataset.digest, self.metrics, scoring.environment, self.purpose)
+        found = earlier_gates.figures(self.registry, self.release_log, version, asked, query_ids, self.folder)
         if found is not None:
             gate_run_id, values = found
             log(f"Version {version.number} was scored on this data before, by gate run {gate_run_id}: not again.")
@@ -280,9 +288,11 @@ class Gatherer:
             pairs = {who: PairMoments.of(values[judged], challenger[judged]) for who, values in sides.items()}
             slices: dict[SliceKey, PairMoments] = {}
             for column, of_query in per_query.slices.items() if CHAMPION in sides else ():
-                names, groups = np.unique(np.array(of_query, dtype=object).astype(str), return_inverse=True)
-                sums = by_group(sides[CHAMPION][judged], challenger[judged], groups[judged], len(names))
-                slices |= {SliceKey(column, str(name)): each for name, each in zip(names, sums, strict=True)}
+                # Not an array of text, which is as wide for all as the longest value, and drops zeros at the end.
+                codes = {name: code for code, name in enumerate(sorted(set(of_query)))}
+                groups = np.fromiter((codes[name] for name in of_query), dtype=np.int64, count=len(of_query))
+                sums = by_group(sides[CHAMPION][judged], challenger[judged], groups[judged], len(codes))
+                slices |= {SliceKey(column, name): each for name, each in zip(codes, sums, strict=True)}
             found[metric.name] = Figures(Moments.of(challenger[judged]), pairs, slices, empty)
         return found
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from champion_gate import conventions, lineage, verdict, verdict_json
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, decide, something_decides
@@ -186,7 +186,7 @@ def validate(
     there = {who: each for who, each in versions.items() if each is not None}
     with tempfile.TemporaryDirectory(prefix="champion-gate-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        gathered = Gatherer(registry, release_log, policy, there, folder).gather(sources, scoring)
+        gathered = Gatherer(registry, release_log, policy, there, folder, _purpose(job)).gather(sources, scoring)
         decision = decide(policy, gathered.evidence)
         judged = Judged(
             model,
@@ -206,6 +206,10 @@ def validate(
             tuple(reversed(lineage.by_time(moves))),
         )
         return _record(registry, release_log.made(), judged, gathered, question, there, folder)
+
+
+def _purpose(job: Context) -> Literal["release", "check"]:
+    return "check" if job.is_pull_request else "release"
 
 
 def _as_believed(champion: Version | None, question: Question) -> None:
@@ -300,7 +304,8 @@ def _tags(judged: Judged, gathered: Gathered, versions: Mapping[str, Version], t
 
         measured = {who: versions[who] for who in gathered.per_query.values}
         metrics = [metric for _, metric in judged.policy.rank_metrics()]
-        found |= earlier_gates.tags(gathered.dataset.digest, metrics, measured, table)
+        of = earlier_gates.Asked(gathered.dataset.digest, metrics, gathered.scored_in, _purpose(judged.job))
+        found |= earlier_gates.tags(of, measured, table)
         found["gate.isolation"] = judged.isolation or "none"
     return found
 
@@ -363,7 +368,7 @@ def _document(judged: Judged, question: Question) -> verdict.Verdict:
     return verdict.Verdict(
         outcome=decision.outcome,
         basis=decision.basis.value,
-        purpose="check" if judged.job.is_pull_request else "release",
+        purpose=_purpose(judged.job),
         model=verdict.JudgedModel(name=judged.model.name, created=judged.model.created),
         version=judged_version(judged.version),
         alias=judged.champion_alias,

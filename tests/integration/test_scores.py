@@ -246,6 +246,14 @@ def test_the_verdict_of_a_policy_with_very_many_metrics_fits_its_tag(cli, pair, 
     assert set(pair.verdict("2")["metric_options"]) == {"all"}
 
 
+def test_slices_are_told_apart_to_the_last_character(cli, pair, tmp_path):
+    device = pl.when(pl.col("device") == "mobile").then(pl.lit("a")).otherwise(pl.lit("a\0"))
+    table = judged.scored(DATA.with_columns(device=device), challenger=DATA["good"], champion=DATA["good"])
+    done = gate(cli, pair, write(tmp_path, table), "--slice-column", "device", "--min-queries", 100)
+    assert done.exit_code == 0, done.text
+    assert sum(check["name"].startswith("slice") for check in pair.verdict("2")["checks"]) == 2
+
+
 def test_a_required_slice_that_is_missing_leaves_it_open(cli, pair, tmp_path):
     policy = tmp_path / "policy.yml"
     policy.write_text("metrics: [{name: ndcg@10}]\nslices: [{column: device, required: [tablet]}]")
