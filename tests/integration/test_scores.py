@@ -130,6 +130,15 @@ def test_a_first_release_needs_no_champion_column(cli, world, tmp_path):
     assert "threshold" in done.text
 
 
+def test_an_artifact_store_that_drips_does_not_hold_up_the_verdict_for_long(cli, proxy, pair, tmp_path):
+    proxy.when("PUT", "mlflow-artifacts").drip()
+    path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
+    done = gate(cli.at(proxy.uri), pair, path, "--registry-timeout", 5)
+    assert (done.exit_code, done.outputs["report-uri"]) == (0, ""), done.text
+    assert any("was not done with it" in line for line in done.annotations("warning"))
+    assert pair.verdict("2")["outcome"] == "passed"
+
+
 def test_the_first_evidence_that_is_given_counts(cli, pair, tmp_path):
     path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
     done = gate(cli, pair, path, "--qrels", tmp_path / "nowhere")
