@@ -131,6 +131,8 @@ class Estimate:
     least_queries: int
     needed: int | None
     """How many queries would settle it, with 80 % power, if the models were equal; None if no number would."""
+    needed_as_measured: int | None
+    """The same if the models differ as they were measured to; None if the challenger is at the margin or below."""
     p_value: float
     """One-sided, of the null hypothesis that no more is lost than the margin."""
 
@@ -332,17 +334,18 @@ def compare(
         confidence=confidence,
         least_queries=least_queries,
         needed=_needed(math.sqrt(variance), share * pairs.mean_p + amount, confidence),
+        needed_as_measured=_needed(math.sqrt(variance), mean, confidence),
         p_value=_p_value(mean, error, pairs.n),
     )
 
 
 def _judged(e: Estimate) -> tuple[Outcome, str]:
     if e.n < e.least_queries:
-        return Outcome.INCONCLUSIVE, f"At least {e.least_queries} queries are needed to tell loss from noise."
+        return Outcome.INCONCLUSIVE, f"The policy needs at least {e.least_queries} queries to tell loss from noise."
     if not e.absolute and e.reference <= 0:
         return Outcome.INCONCLUSIVE, "A share of what is not above 0 is no margin; give the metric a max-loss."
     if not e.absolute and e.ratio_lower is None:
-        return Outcome.INCONCLUSIVE, "The reference is too noisy for a ratio (Fieller's g is not below 1)."
+        return Outcome.INCONCLUSIVE, "The reference's mean is too close to zero for a ratio, as noisy as it is."
     asked = f"{e.margin:+.6g}" if e.absolute else f"{e.margin:.4g}"
     if e.lower >= 0:
         return Outcome.PASSED, f"The lower bound reaches the {asked} that is asked for."
@@ -357,9 +360,12 @@ def _judged(e: Estimate) -> tuple[Outcome, str]:
 def _advice(e: Estimate) -> str:
     if e.needed is None:
         return "With so narrow a margin, no number of queries shows that two equal models are equal."
-    if e.needed <= e.n:
-        return "More queries are unlikely to help: the challenger seems to be somewhat worse."
-    return f"About {e.needed} queries would settle it if the models were equal."
+    if e.needed > e.n:
+        return f"About {e.needed} queries would settle it if the models were equal."
+    said = "More queries are unlikely to help: equal models would have passed by now."
+    if e.needed_as_measured is not None and not e.absolute and e.ratio is not None:
+        said += f" If the ratio stays at {e.ratio:.4f}, about {e.needed_as_measured} would settle it."
+    return said
 
 
 def _interval(e: Estimate) -> str:
@@ -490,8 +496,9 @@ def _required(
     if pairs is None or not pairs.n:
         known = sorted(k.value for k in figures.slices if k.column == key.column)
         there = ", ".join(one_line(value, 40) for value in known[:10]) or "none"
-        missing = "the judged queries have no such column" if key.column not in evidence.slice_columns else there
-        reason = f"{key} is required, and no query is in it; there are: {missing}."
+        reason = f"{key} is required, and no query is in it; there are: {there}."
+        if key.column not in evidence.slice_columns:
+            reason = f"{key} is required, and the judged queries have no column '{one_line(key.column, 60)}'."
         return _slice_check(metric, key, Outcome.INCONCLUSIVE, reason, None, required=True)
     estimate = _slice_estimate(policy, metric, column, pairs)
     outcome, why = _judged(estimate)
@@ -581,10 +588,15 @@ def _point(metric: MetricPolicy, challenger: Side, reference: Side, who: str, al
         )
     held = now_ <= (1 + margin_) * was_ if lower_is_better else now_ >= (1 - margin_) * was_
     reason = (
-        f"{name} {now:.6g} of version {challenger.version} is {(now - was) / was:+.2%} against {was:.6g} of {who} "
-        f"version {reference.version}, and {margin:.2%} may be {'gained' if lower_is_better else 'lost'}."
+        f"{name} {now:.6g} of version {challenger.version} is {_change((now - was) / was)} {was:.6g} of {who} "
+        f"version {reference.version}; it may be {margin:.2%} {'higher' if lower_is_better else 'lower'}."
     )
     return check(Outcome.PASSED if held else Outcome.FAILED, reason)
+
+
+def _change(share: float) -> str:
+    shown = f"{abs(share):.2%}"
+    return "equal to" if shown == "0.00%" else f"{shown} {'below' if share < 0 else 'above'}"
 
 
 def data_difference(challenger: Side, reference: Side, who: str = CHAMPION) -> str | None:

@@ -125,6 +125,13 @@ def test_more_queries_that_would_not_help_are_not_asked_for():
     decision = judge(PLAIN, p, c)
     assert decision.outcome is Outcome.INCONCLUSIVE
     assert "unlikely to help" in decision.reason
+    # Above the margin, but not surely so: what was measured says how many it would take.
+    p, c = sides(5000, loss=0.018, noise=0.1)
+    decision = judge(PLAIN, p, c)
+    assert decision.outcome is Outcome.INCONCLUSIVE
+    estimate = decision.checks[0].estimate
+    assert estimate.needed < 5000 < estimate.needed_as_measured
+    assert f"about {estimate.needed_as_measured} would settle it" in decision.reason
 
 
 def test_a_champion_at_zero_gives_no_margin():
