@@ -80,6 +80,7 @@ class Job:
                 "GITHUB_ENV": str(self.variables),
                 "GITHUB_WORKSPACE": str(self.folder / "workspace"),
                 "RUNNER_TEMP": str(self.folder / "temp"),
+                "TMPDIR": str(self.folder / "tmp"),
                 "MLFLOW_TRACKING_TOKEN": SECRET,
                 "AWS_SECRET_ACCESS_KEY": SECRET,
                 "CHAMPION_GATE_SIGNING_KEY": SECRET,
@@ -110,7 +111,7 @@ def packages(tmp_path_factory):
 @pytest.fixture
 def job(tmp_path, packages):
     folder = tmp_path / "a job, with spaces"
-    for name in ("home/.aws", "workspace", "temp"):
+    for name in ("home/.aws", "workspace", "temp", "tmp"):
         (folder / name).mkdir(parents=True)
     (folder / "home" / ".aws" / "credentials").write_text(f"aws_secret_access_key = {SECRET}\n")
     (folder / "workspace" / "train.py").write_text("pass\n")
@@ -298,6 +299,7 @@ def test_a_model_that_never_answers_is_ended_with_its_children_and_daemons(job, 
     assert came["message"].startswith(failure), came
     assert "never" in came["message"]
     assert running(token_of(job)) == []
+    assert list((job.folder / "tmp").iterdir()) == []
 
 
 def test_daemons_of_a_model_that_answers_are_ended_too(job, either):
