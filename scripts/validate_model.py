@@ -237,6 +237,16 @@ def judge(model_name: str, alias: str, number: str, policy: Policy, given: dict[
     return judged
 
 
+def warn_of_missing_data(given: dict[str, Any]) -> None:
+    """Say before a training that the judged queries are not there yet; the training may be what writes them."""
+    from champion_gate.github import annotate
+
+    location = (given["evaluation_data"] or given["scores"] or given["qrels"] or "").strip()
+    if location and ":/" not in location and not Path(location).exists():
+        said = f"{location} is not there. Unless the training writes it, the gate will fail after the training."
+        annotate("warning", "No judged queries yet", said)
+
+
 def _sources(given: dict[str, Any]) -> Any:
     from champion_gate.evidence import Sources
 

@@ -89,6 +89,7 @@ class Gatherer:
         self.versions = versions
         self.folder = folder
         self.purpose = purpose
+        self.measured = _apart(versions)
         self.metrics = [metric for _, metric in policy.rank_metrics()]
         self.isolation: str | None = None
 
@@ -105,8 +106,10 @@ class Gatherer:
         if not self.metrics:
             raise BadInput(
                 "Judged queries are given, and no metric that could be computed from them.",
-                "The policy names run metrics only: " + ", ".join(m.key for m in self.policy.metrics) + ".",
-                "Name a ranking metric such as ndcg@10, or give the gate no evaluation data.",
+                "The policy, or the input 'metric', names run metrics only: "
+                + ", ".join(m.key for m in self.policy.metrics)
+                + ".",
+                "Name a ranking metric such as ndcg@10, mrr@10, map@100 or recall@50, or give no judged queries.",
             )
         scored_in = ""
         if sides[CHALLENGER].problem is not None:
@@ -121,6 +124,11 @@ class Gatherer:
         else:
             dataset, per_query = self._ranked_before(sources)
             problems = {}
+        if BASELINE in self.versions and BASELINE not in self.measured:  # it is the champion
+            values = dict(per_query.values)
+            values |= {BASELINE: values[CHAMPION]} if CHAMPION in values else {}
+            per_query = replace(per_query, values=values)
+            problems |= {BASELINE: problems[CHAMPION]} if CHAMPION in problems else {}
         sides = {who: replace(side, scoring_problem=problems.get(who)) for who, side in sides.items()}
         figures = {} if CHALLENGER in problems else self._figures(per_query)
         evidence = _evidence(sides, Basis.QUERIES, figures, frozenset(per_query.slices))
@@ -142,7 +150,7 @@ class Gatherer:
         dataset = _dataset("evaluation data", table.name, digest.hexdigest(), keys)
         values: dict[str, Values] = {}
         problems: dict[str, str] = {}
-        for who, version in self.versions.items():
+        for who, version in self.measured.items():
             known = None if who == CHALLENGER else self._scored_in_the_log(version, dataset, keys.query_ids, scoring)
             if known is not None:
                 values[who] = known
@@ -199,7 +207,7 @@ class Gatherer:
         from champion_gate.dataset_digest import DatasetDigest
         from champion_gate.per_query import PerQuery
 
-        columns = {who: sources.score_columns[who] for who in self.versions}
+        columns = {who: sources.score_columns[who] for who in self.measured}
         table = self._table(sources, sources.scores, tuple(columns.values()))
         digest, keys = DatasetDigest(), _Keys()
         found = {who: _Collected(self.metrics) for who in columns}
@@ -243,7 +251,7 @@ class Gatherer:
         from champion_gate.dataset_digest import DatasetDigest
         from champion_gate.per_query import PerQuery
 
-        for who in self.versions:
+        for who in self.measured:
             if not sources.rankings.get(who):
                 raise BadInput(
                     f"The input '{who}-ranking' is required with 'qrels', and it is empty or not given.",
@@ -256,13 +264,14 @@ class Gatherer:
         digest.update(qrels)
         keys.add(qrels.query_ids, qrels.offsets, qrels.slices)
         rankings, values = {}, {}
-        for who in self.versions:
+        for who in self.measured:
             name = one_line(sources.rankings[who], 300)
             ranking = rankings[who] = trec.read_ranking(self._fetched(sources.rankings[who]), qrels, name=name)
             found = _Collected(self.metrics)
             # Documents that are ranked and not judged are another set for each side.
             found.add(_judged(ranking, name), ranking.scores, name)
             values[who] = found.values()
+        _no_reference_lacks(rankings, qrels.query_ids, sources.rankings)
         notes = tuple(trec.notes(rankings.items()))
         for note in notes:
             log(note)
@@ -341,6 +350,40 @@ class _Collected:
 
         columns = zip(*self._parts, strict=True)
         return {metric.name: np.concatenate(parts) for metric, parts in zip(self.metrics, columns, strict=True)}
+
+
+def _apart(versions: Mapping[str, Version]) -> dict[str, Version]:
+    """The versions that have to be measured: a baseline that is the champion itself is not another one."""
+    champion = versions.get(CHAMPION)
+    same = {BASELINE} if champion is not None and versions.get(BASELINE) == champion else set()
+    return {who: version for who, version in versions.items() if who not in same}
+
+
+def _no_reference_lacks(rankings: Mapping[str, Ranking], query_ids: list[str], names: Mapping[str, str]) -> None:
+    """See that champion and baseline have a ranking of each query that the challenger ranks.
+
+    A query that no side ranks is a query that nobody answers, and counts 0 for all. One that only the reference lacks
+    would make the challenger look better than it is.
+
+    Raises:
+        BadInput: one of them lacks some.
+    """
+    import numpy as np
+
+    def ranked(ranking: Ranking) -> NDArray[np.bool_]:
+        retrieved = np.concatenate([[0], np.cumsum(np.isfinite(ranking.scores))])
+        return retrieved[ranking.offsets[1:]] > retrieved[ranking.offsets[:-1]]
+
+    by_challenger = ranked(rankings[CHALLENGER])
+    for who, ranking in rankings.items():
+        lacking = np.flatnonzero(by_challenger & ~ranked(ranking))
+        if len(lacking):
+            raise BadInput(
+                f"{one_line(names[who], 300)} lacks {len(lacking):,} of the {len(query_ids):,} judged queries that the "
+                f"challenger ranks, first '{one_line(query_ids[int(lacking[0])], 80)}'.",
+                f"A {who} that is not measured looks worse than it is.",
+                f"Write the {who}'s ranking of every query of the qrels.",
+            )
 
 
 def _judged(rows: Chunk | Ranking, name: str) -> Judged:

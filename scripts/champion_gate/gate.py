@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from champion_gate import conventions, lineage, verdict, verdict_json
-from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, decide, something_decides
+from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, Outcome, decide, something_decides
 from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
 from champion_gate.evidence import CHALLENGER, Gathered, Gatherer, Sources
 from champion_gate.github import Context, annotate, log
@@ -174,6 +174,8 @@ def validate(
     if champion is None:
         something_decides(policy)
     _as_believed(champion, question)
+    if not sources.location:
+        _nothing_better_known(model, version, champion, question.champion_alias)
     baseline = _baseline(registry, model, policy, version)
     against = [f"champion version {champion.number}" if champion else "the thresholds: there is no champion yet"]
     against += [f"baseline version {baseline.number}"] if baseline else []
@@ -219,6 +221,32 @@ def _as_believed(champion: Version | None, question: Question) -> None:
             f"'{question.champion_alias}' names {now}, not version {question.champion_number}: nothing was judged.",
             "Somebody promoted or rolled back meanwhile, so what was measured is of another champion.",
             "Measure the challenger against the champion of now.",
+        )
+
+
+def _nothing_better_known(model: Model, version: Version, champion: Version | None, alias: str) -> None:
+    """See that run metrics are not asked for a verdict that judged queries refused.
+
+    Raises:
+        Refused: they did, for this version against this champion.
+    """
+    tag = version.tags.get(verdict.tag_name(alias))
+    if not tag:
+        return
+    try:
+        before = verdict.parse(tag, alias)
+    except Refused:
+        return  # whatever the tag holds, it is no verdict
+    same = (before.model.created, before.version, before.champion) == (
+        model.created,
+        judged_version(version),
+        champion.number if champion else verdict.NONE,
+    )
+    if same and before.basis == Basis.QUERIES.value and before.outcome is not Outcome.PASSED:
+        raise Refused(
+            f"Version {version.number} was judged on queries already, and the verdict is {before.outcome.value}.",
+            "Two run metrics are weaker evidence: they do not replace it, whatever they say.",
+            "Give the gate judged queries again, or judge a new version.",
         )
 
 

@@ -146,6 +146,21 @@ def test_the_first_evidence_that_is_given_counts(cli, pair, tmp_path):
     assert done.outputs["basis"] == "judged queries"
 
 
+def test_run_metrics_do_not_replace_what_judged_queries_said(cli, pair, tmp_path):
+    worse = write(tmp_path, judged.scored(DATA, challenger=DATA["poor"], champion=DATA["good"]))
+    assert gate(cli, pair, worse).exit_code == 1
+    before = pair.snapshot()
+    done = cli("validate-model", "--model-name", pair.name, "--metric", "loss", "--max-regression", 0.5)
+    assert done.exit_code == 1
+    assert "judged queries" in done.text
+    assert not done.outputs.get("verdict")
+    assert pair.snapshot() == before
+    # Against another champion it is another question.
+    pair.version(metrics={"loss": 1.0}, alias="champion")
+    done = cli("validate-model", "--model-name", pair.name, "--version", 2, "--metric", "loss")
+    assert done.exit_code == 0, done.text
+
+
 def test_another_champion_than_the_one_that_was_scored_is_refused(cli, pair, tmp_path):
     path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
     before = pair.snapshot()
@@ -378,6 +393,18 @@ def test_a_query_that_a_ranking_lacks_scores_zero_and_is_counted(cli, pair, tmp_
     assert done.exit_code == 1, done.text
     assert "100" in done.flat()
     assert float(done.outputs["metric"]) < 0.7 * float(done.outputs["champion-metric"])
+
+
+def test_a_query_that_only_the_champion_lacks_is_never_a_point_for_the_challenger(cli, pair, tmp_path):
+    good = trec(tmp_path, "good.run", DATA, DATA["good"])
+    some = trec(tmp_path, "some.run", DATA.filter(pl.col("query_id") >= "q00100"), DATA["good"][1200:])
+    done = rank(cli, pair, tmp_path, good, some)
+    assert (done.exit_code, done.outputs.get("verdict", "")) == (2, ""), done.text
+    for word in ("some.run", "100 of the 300", "q00000"):
+        assert word in done.flat()
+    # What neither side answers counts 0 for both.
+    done = rank(cli, pair, tmp_path, some, some)
+    assert done.exit_code == 0, done.text
 
 
 def test_a_missing_ranking_is_named(cli, pair, tmp_path):
