@@ -165,6 +165,12 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
 
     by_convention = Path(".github", "champion-gate", f"{model_name}.yml")
     file = Path(given["policy"]) if given["policy"] else by_convention
+    if not given["policy"] and os.path.lexists(by_convention.with_suffix(".yaml")):
+        raise BadInput(
+            f"{by_convention.with_suffix('.yaml')} is not read: the policy of '{model_name}' is a .yml file.",
+            "It would silently not count.",
+            f"Rename it to {by_convention.name}, or name it in the input 'policy'.",
+        )
     # Also where it cannot be read: a policy that is there and does not count would let too much pass.
     if given["policy"] or os.path.lexists(by_convention):
         source = click.get_current_context().get_parameter_source

@@ -121,7 +121,7 @@ class Child:
             while into:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise Ended(f"it was over its time limit of {self._limits.seconds:g} s")
+                    raise Ended(f"it was over its time limit of {self._limits.seconds:g} s (scoring-timeout)")
                 for key, _ in selector.select(min(left, _LOOK_SECONDS)):
                     if key.fileobj is self._to:
                         if not self._write(unsent):
@@ -257,7 +257,7 @@ class _Warden:
             if len(members) > PROCESSES:
                 self.reason = f"it had more than {PROCESSES} processes"
             elif self._too_much(members):
-                self.reason = f"it was over its memory limit of {self._limits.memory_mb} MB"
+                self.reason = f"it was over its memory limit of {self._limits.memory_mb} MB (scoring-memory)"
         if self.reason:
             self._kill()
 
@@ -341,7 +341,7 @@ def _environment(interpreter: Interpreter, folders: Mapping[str, str]) -> dict[s
 
 def _how(code: int, limits: Limits) -> str:
     if code in (-9, 137):
-        return f"it was killed, as the system does it above the memory limit ({limits.memory_mb} MB)"
+        return f"it was killed, as the system does it above the memory limit ({limits.memory_mb} MB, scoring-memory)"
     if code < 0 or code > 128:  # the latter is how a shell says it
         return f"it died of signal {-code if code < 0 else code - 128}"
     return f"it ended by itself, with exit code {code}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Evidence, Figures, Side, SliceKey
 from champion_gate.errors import BadInput
-from champion_gate.github import log
+from champion_gate.github import annotate, log
 from champion_gate.policy import Policy
 from champion_gate.registry import Registry, Run, Version
 from champion_gate.release_log import ReleaseLog
@@ -101,6 +101,9 @@ class Gatherer:
             OutsideWorldFailed: the registry or a storage did not answer.
         """
         sides = {who: _side(self.registry, version, who) for who, version in self.versions.items()}
+        if self.policy.slices and not (sources.evaluation_data or sources.scores):
+            columns = ", ".join(one_line(each.column, 60) for each in self.policy.slices)
+            annotate("warning", "Slices", f"Only tables of judged queries have slices: no look into {columns}.")
         if not sources.location:
             return Gathered(_evidence(sides, Basis.POINT_ESTIMATE))
         if not self.metrics:

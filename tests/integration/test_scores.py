@@ -207,6 +207,14 @@ def test_a_policy_file_and_inputs_that_say_the_same_are_not_both_taken(cli, pair
     (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml").write_text("metrics: [{name: ndcg@10}]")
     path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
     assert gate(cli, pair, path).exit_code == 0
+    (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml").rename(tmp_path / "kept.yml")
+    (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yaml").write_text("metrics: [{name: ndcg@10}]")
+    misnamed = gate(cli, pair, path)
+    assert misnamed.exit_code == 2
+    assert f"{pair.name}.yml" in misnamed.text
+    (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yaml").rename(
+        tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml"
+    )
     for arguments in (("--threshold", 0.5), ("--metric", "val_mrr_at_5"), ("--slice-column", "device")):
         done = gate(cli, pair, path, *arguments)
         assert done.exit_code == 2
