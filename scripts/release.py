@@ -65,6 +65,7 @@ def main(**given: Any) -> Result:
                 "What is trained becomes a new version, and that one is released.",
                 "Leave one of the two out.",
             )
+        validate_model.warn_of_missing_data(given)
         # Before hours of training, not after them.
         gate.decidable(Registry.connect(given["registry_timeout"]), model_name, policy, given["champion_alias"])
         trained = train_and_register.train(given["argv"], given, caller)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,11 +157,21 @@ def policy_of(model_name: str, given: dict[str, Any], *, metric_is_policy: bool 
 
     by_convention = Path(".github", "champion-gate", f"{model_name}.yml")
     file = Path(given["policy"]) if given["policy"] else by_convention
-    if given["policy"] or by_convention.is_file():
+    if not given["policy"] and os.path.lexists(by_convention.with_suffix(".yaml")):
+        raise BadInput(
+            f"{by_convention.with_suffix('.yaml')} is not read: the policy of '{model_name}' is a .yml file.",
+            "It would silently not count.",
+            f"Rename it to {by_convention.name}, or name it in the input 'policy'.",
+        )
+    # Also where it cannot be read: a policy that is there and does not count would let too much pass.
+    if given["policy"] or os.path.lexists(by_convention):
         source = click.get_current_context().get_parameter_source
         unset = (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP, None)
         names = [name for name in _POLICY_INPUTS if metric_is_policy or name != "metric"]
-        given_too = [name for name in names if source(name) not in unset and given[name] not in (False, ())]
+        # A flag that is off and a list without entries ask for nothing; a number asks, 0 too.
+        given_too = [
+            name for name in names if source(name) not in unset and given[name] is not False and given[name] != ()
+        ]
         both = [name.replace("_", "-") for name in given_too]
         if both:
             raise BadInput(
@@ -208,15 +219,34 @@ def judge(model_name: str, alias: str, number: str, policy: Policy, given: dict[
     return judged
 
 
+def warn_of_missing_data(given: dict[str, Any]) -> None:
+    """Say before a training that the judged queries are not there yet; the training may be what writes them."""
+    from champion_gate.github import annotate
+
+    location = (given["evaluation_data"] or given["scores"] or given["qrels"] or "").strip()
+    if location and ":/" not in location and not Path(location).exists():
+        said = f"{location} is not there. Unless the training writes it, the gate will fail after the training."
+        annotate("warning", "No judged queries yet", said)
+
+
 def _sources(given: dict[str, Any]) -> Any:
     from champion_gate.evidence import Sources
 
     sides = ("challenger", "champion", "baseline")
+    rankings = {side: given[f"{side}_ranking"] or "" for side in sides}
+    if any(rankings.values()) and not any(
+        (given[name] or "").strip() for name in ("evaluation_data", "scores", "qrels")
+    ):
+        raise BadInput(
+            "A ranking is given, and no qrels that say which documents are relevant.",
+            "The gate would compare the metrics of the training runs instead.",
+            "Set the input 'qrels', or leave the rankings out.",
+        )
     names = ("evaluation_data", "scores", "qrels", "query_column", "label_column", "document_column")
     return Sources(
         **{name: (given[name] or "").strip() for name in names},
         score_columns={side: given[f"{side}_score_column"] for side in sides},
-        rankings={side: given[f"{side}_ranking"] or "" for side in sides},
+        rankings=rankings,
     )
 
 

@@ -69,13 +69,12 @@ class Child:
         for pipe in (self._to, self._from):
             os.set_blocking(pipe.fileno(), False)
         self._seconds_left = limits.seconds
+        self._unsent: list[memoryview] = []
         self._warden = _Warden(process.stderr, isolation, program, limits, family)
 
     def send(self, parts: Sequence[memoryview | bytes]) -> None:
         """Start writing a request; it goes out while the answer is awaited."""
         self._unsent = [memoryview(part).cast("B") for part in parts if len(part)]
-
-    _unsent: Sequence[memoryview] = ()
 
     def receive(self, into: memoryview) -> None:
         """Read exactly as many bytes of an answer as `into` has.
@@ -114,7 +113,7 @@ class Child:
         return ended
 
     def _exchange(self, into: memoryview, deadline: float) -> None:
-        unsent = list(self._unsent)
+        unsent = self._unsent
         with selectors.DefaultSelector() as selector:
             selector.register(self._from, selectors.EVENT_READ)
             if unsent:
@@ -122,7 +121,7 @@ class Child:
             while into:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    raise Ended(f"it was over its time limit of {self._limits.seconds:g} s")
+                    raise Ended(f"it was over its time limit of {self._limits.seconds:g} s (scoring-timeout)")
                 for key, _ in selector.select(min(left, _LOOK_SECONDS)):
                     if key.fileobj is self._to:
                         if not self._write(unsent):
@@ -135,7 +134,6 @@ class Child:
                     into = into[self._read_rest(into) :]
                     if into:
                         raise Ended(self._why(self._process.returncode))
-        self._unsent = unsent
 
     def _write(self, unsent: list[memoryview]) -> bool:
         """Write what the pipe takes; whether there is more, and somebody to read it."""
@@ -216,6 +214,13 @@ class _Warden:
         return words
 
     def _watch(self) -> None:
+        try:
+            self._watch_until_enough()
+        except Exception as error:  # noqa: BLE001  (a defect; what is not watched must not run)
+            self.reason = f"its limits could not be watched ({type(error).__name__}: {one_line(str(error), 200)})"
+            self._kill()
+
+    def _watch_until_enough(self) -> None:
         listening, look = True, 0.0
         with self._output, selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
@@ -251,10 +256,15 @@ class _Warden:
             members = self._family.members()
             if len(members) > PROCESSES:
                 self.reason = f"it had more than {PROCESSES} processes"
-            elif process_family.holds_more(members, self._limits.memory_mb * 1024**2):
-                self.reason = f"it was over its memory limit of {self._limits.memory_mb} MB"
+            elif self._too_much(members):
+                self.reason = f"it was over its memory limit of {self._limits.memory_mb} MB (scoring-memory)"
         if self.reason:
             self._kill()
+
+    def _too_much(self, members: set[int]) -> bool:
+        limit = self._limits.memory_mb * 1024**2
+        # The first figure is an upper bound, and costs next to nothing.
+        return process_family.resident(members) > limit and self._isolation.memory(members) > limit
 
 
 @contextmanager
@@ -297,10 +307,12 @@ def started(
                     child = Child(process, isolation, program, limits, Family(process.pid, before))
                 yield child
             finally:
-                if child is not None and not child.end():
-                    github.log(f"warning: some processes of {program.command[0]} could not be ended.")
+                with signals.deferred():  # a signal now must not leave it half done
+                    if child is not None and not child.end():
+                        github.log(f"warning: some processes of {program.command[0]} could not be ended.")
     finally:
-        _remove(scratch)
+        with signals.deferred():
+            _remove(scratch)
 
 
 def _environment(interpreter: Interpreter, folders: Mapping[str, str]) -> dict[str, str]:
@@ -329,7 +341,7 @@ def _environment(interpreter: Interpreter, folders: Mapping[str, str]) -> dict[s
 
 def _how(code: int, limits: Limits) -> str:
     if code in (-9, 137):
-        return f"it was killed, as the system does it above the memory limit ({limits.memory_mb} MB)"
+        return f"it was killed, as the system does it above the memory limit ({limits.memory_mb} MB, scoring-memory)"
     if code < 0 or code > 128:  # the latter is how a shell says it
         return f"it died of signal {-code if code < 0 else code - 128}"
     return f"it ended by itself, with exit code {code}"
@@ -340,5 +352,6 @@ def _remove(folder: Path) -> None:
     for path, folders, _ in os.walk(folder):
         for inner in (Path(path, name) for name in folders):
             if not inner.is_symlink():  # nobody is left who could make it one now
-                inner.chmod(0o700)
+                with contextlib.suppress(OSError):
+                    inner.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)

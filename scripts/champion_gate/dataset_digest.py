@@ -27,7 +27,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,14 +80,13 @@ class DatasetDigest:
             _numbers(chunk, numbers, order),
             *(_texts(column[order], chunk.offsets) for column in columns),
             *(map(_text, chunk.slices[name]) for name in slices),
-            _lacking(chunk, numbers, order),
+            *_lacking(chunk, numbers, order),
         ]
-        sizes = np.diff(chunk.offsets).tolist()
-        sha256, pack = hashlib.sha256, struct.Struct("<QQ").pack
-        found = []
-        for id_, size, *of_query in zip(chunk.query_ids, sizes, *parts, strict=True):
-            name = id_.encode()
-            found.append(sha256(b"".join((pack(len(name), size), name, *of_query))).digest())
+        names = [id_.encode() for id_ in chunk.query_ids]
+        pack = struct.Struct("<QQ").pack
+        heads = [pack(len(name), size) for name, size in zip(names, np.diff(chunk.offsets).tolist(), strict=True)]
+        queries = zip(heads, names, *parts, strict=True)
+        found = [hashlib.sha256(b"".join(each)).digest() for each in queries]
         self._digests.append(b"".join(found))
         self.queries += len(chunk.query_ids)
         self.rows += chunk.rows
@@ -145,8 +144,8 @@ def _text(value: str) -> bytes:
     return struct.pack("<q", len(raw)) + raw
 
 
-def _lacking(chunk: Chunk, numbers: Sequence[str], order: Order) -> Iterable[bytes | memoryview]:
-    """Of each query, the whole numbers that f64 cannot hold."""
+def _lacking(chunk: Chunk, numbers: Sequence[str], order: Order) -> list[list[memoryview]]:
+    """Of each query, the whole numbers that f64 cannot hold; nothing where it holds all, as it nearly always does."""
     found = []
     for place, name in enumerate(numbers):
         values = np.asarray(chunk.features[name])
@@ -160,12 +159,12 @@ def _lacking(chunk: Chunk, numbers: Sequence[str], order: Order) -> Iterable[byt
         lacking["row"], lacking["number"], lacking["value"] = rows, place, values[rows]
         found.append(lacking)
     if not found:
-        return repeat(b"", len(chunk.query_ids))
+        return []
     every = np.concatenate(found)
     every = every[np.lexsort((every["number"], every["row"]))]
     bounds = np.searchsorted(every["row"], chunk.offsets.astype(np.uint64))
     every["row"] -= np.repeat(chunk.offsets[:-1], np.diff(bounds)).astype(np.uint64)
-    return _cut(every.view(np.uint8).data, bounds * _LACKING.itemsize)
+    return [_cut(every.view(np.uint8).data, bounds * _LACKING.itemsize)]
 
 
 def _cut(raw: memoryview, bounds: NDArray[np.int64]) -> list[memoryview]:

@@ -131,6 +131,8 @@ class Estimate:
     least_queries: int
     needed: int | None
     """How many queries would settle it, with 80 % power, if the models were equal; None if no number would."""
+    needed_as_measured: int | None
+    """The same if the models differ as they were measured to; None if the challenger is at the margin or below."""
     p_value: float
     """One-sided, of the null hypothesis that no more is lost than the margin."""
 
@@ -245,25 +247,30 @@ def _paired(policy: Policy, metric: MetricPolicy, evidence: Evidence, figures: F
             open_ = f"{side.scoring_problem} So there is nothing to compare with."
             checks.append(Check(name, key, Outcome.INCONCLUSIVE, open_))
             continue
-        margin = metric.max_regression
-        if name == BASELINE and policy.baseline and policy.baseline.max_regression is not None:
-            margin = policy.baseline.max_regression
-        checks.append(_compared(policy, metric, figures.pairs[name], margin, name, version, side.version))
+        asked = _against_baseline(policy, metric) if name == BASELINE else metric
+        checks.append(_compared(policy, asked, figures.pairs[name], name, version, side.version))
     if not checks:
         said = f"{key} is {challenger.mean:.6g}."
         checks.append(Check("figure", key, Outcome.PASSED, said, counts=False, value=challenger.mean))
     return checks
 
 
+def _against_baseline(policy: Policy, metric: MetricPolicy) -> MetricPolicy:
+    """The metric with the margin that it has against the baseline: the baseline's own, if the policy gives it one."""
+    if policy.baseline is None or policy.baseline.max_regression is None:
+        return metric
+    return metric.model_copy(update={"max_regression": policy.baseline.max_regression, "max_loss": None})
+
+
 def _compared(
     policy: Policy,
     metric: MetricPolicy,
     pairs: PairMoments,
-    margin: float,
     name: str,
     version: str,
     reference: str,
 ) -> Check:
+    margin = metric.max_regression
     estimate = compare(
         pairs,
         margin,
@@ -327,17 +334,18 @@ def compare(
         confidence=confidence,
         least_queries=least_queries,
         needed=_needed(math.sqrt(variance), share * pairs.mean_p + amount, confidence),
+        needed_as_measured=_needed(math.sqrt(variance), mean, confidence),
         p_value=_p_value(mean, error, pairs.n),
     )
 
 
 def _judged(e: Estimate) -> tuple[Outcome, str]:
     if e.n < e.least_queries:
-        return Outcome.INCONCLUSIVE, f"At least {e.least_queries} queries are needed to tell loss from noise."
+        return Outcome.INCONCLUSIVE, f"The policy needs at least {e.least_queries} queries to tell loss from noise."
     if not e.absolute and e.reference <= 0:
         return Outcome.INCONCLUSIVE, "A share of what is not above 0 is no margin; give the metric a max-loss."
     if not e.absolute and e.ratio_lower is None:
-        return Outcome.INCONCLUSIVE, "The reference is too noisy for a ratio (Fieller's g is not below 1)."
+        return Outcome.INCONCLUSIVE, "The reference's mean is too close to zero for a ratio, as noisy as it is."
     asked = f"{e.margin:+.6g}" if e.absolute else f"{e.margin:.4g}"
     if e.lower >= 0:
         return Outcome.PASSED, f"The lower bound reaches the {asked} that is asked for."
@@ -352,9 +360,12 @@ def _judged(e: Estimate) -> tuple[Outcome, str]:
 def _advice(e: Estimate) -> str:
     if e.needed is None:
         return "With so narrow a margin, no number of queries shows that two equal models are equal."
-    if e.needed <= e.n:
-        return "More queries are unlikely to help: the challenger seems to be somewhat worse."
-    return f"About {e.needed} queries would settle it if the models were equal."
+    if e.needed > e.n:
+        return f"About {e.needed} queries would settle it if the models were equal."
+    said = "More queries are unlikely to help: equal models would have passed by now."
+    if e.needed_as_measured is not None and not e.absolute and e.ratio is not None:
+        said += f" If the ratio stays at {e.ratio:.4f}, about {e.needed_as_measured} would settle it."
+    return said
 
 
 def _interval(e: Estimate) -> str:
@@ -485,8 +496,9 @@ def _required(
     if pairs is None or not pairs.n:
         known = sorted(k.value for k in figures.slices if k.column == key.column)
         there = ", ".join(one_line(value, 40) for value in known[:10]) or "none"
-        missing = "the judged queries have no such column" if key.column not in evidence.slice_columns else there
-        reason = f"{key} is required, and no query is in it; there are: {missing}."
+        reason = f"{key} is required, and no query is in it; there are: {there}."
+        if key.column not in evidence.slice_columns:
+            reason = f"{key} is required, and the judged queries have no column '{one_line(key.column, 60)}'."
         return _slice_check(metric, key, Outcome.INCONCLUSIVE, reason, None, required=True)
     estimate = _slice_estimate(policy, metric, column, pairs)
     outcome, why = _judged(estimate)
@@ -506,11 +518,9 @@ def _from_runs(policy: Policy, metric: MetricPolicy, evidence: Evidence) -> list
         checks.append(_threshold(metric, name, challenger.metrics[name], challenger.version))
     differs = policy.allow_different_data or metric.allow_different_data
     if evidence.champion is not None:
-        checks.append(_point(metric, challenger, evidence.champion, CHAMPION, metric.max_regression, differs))
+        checks.append(_point(metric, challenger, evidence.champion, CHAMPION, differs))
     if evidence.baseline is not None:
-        pinned = policy.baseline.max_regression if policy.baseline else None
-        margin = metric.max_regression if pinned is None else pinned
-        checks.append(_point(metric, challenger, evidence.baseline, BASELINE, margin, differs))
+        checks.append(_point(_against_baseline(policy, metric), challenger, evidence.baseline, BASELINE, differs))
     if not checks:
         said = f"{name} is {challenger.metrics[name]:.6g}."
         checks.append(Check("figure", name, Outcome.PASSED, said, counts=False, value=challenger.metrics[name]))
@@ -545,12 +555,9 @@ def _threshold(metric: MetricPolicy, name: str, value: float, version: str, meas
     return Check("threshold", name, outcome, reason, value=value, reference=threshold)
 
 
-def _point(
-    metric: MetricPolicy, challenger: Side, reference: Side, who: str, margin: float, allow_different_data: bool
-) -> Check:
+def _point(metric: MetricPolicy, challenger: Side, reference: Side, who: str, allow_different_data: bool) -> Check:
     """The bare rule on two run metrics: at most the margin may be lost."""
-    name = metric.in_runs
-
+    name, margin = metric.in_runs, metric.max_regression
     now = challenger.metrics[name]
     if problem := figure_problem(name, reference, who):
         said = problem + " So there is nothing to compare with."
@@ -581,10 +588,15 @@ def _point(
         )
     held = now_ <= (1 + margin_) * was_ if lower_is_better else now_ >= (1 - margin_) * was_
     reason = (
-        f"{name} {now:.6g} of version {challenger.version} is {(now - was) / was:+.2%} against {was:.6g} of {who} "
-        f"version {reference.version}, and {margin:.2%} may be {'gained' if lower_is_better else 'lost'}."
+        f"{name} {now:.6g} of version {challenger.version} is {_change((now - was) / was)} {was:.6g} of {who} "
+        f"version {reference.version}; it may be {margin:.2%} {'higher' if lower_is_better else 'lower'}."
     )
     return check(Outcome.PASSED if held else Outcome.FAILED, reason)
+
+
+def _change(share: float) -> str:
+    shown = f"{abs(share):.2%}"
+    return "equal to" if shown == "0.00%" else f"{shown} {'below' if share < 0 else 'above'}"
 
 
 def data_difference(challenger: Side, reference: Side, who: str = CHAMPION) -> str | None:

@@ -54,7 +54,7 @@ class TimedOut(UnclearAnswer):
 
 
 class LeaseLost(OutsideWorldFailed):
-    """The lease ended, or may end before the next write is done: what follows must not be written."""
+    """The lease is not ours any more, or will not be by the time that a write is done."""
 
 
 class TrainingFailed(GateError):

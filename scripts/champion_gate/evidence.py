@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from champion_gate import artifact_digest
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Evidence, Figures, Side, SliceKey
 from champion_gate.errors import BadInput
-from champion_gate.github import log
+from champion_gate.github import annotate, log
 from champion_gate.policy import Policy
 from champion_gate.registry import Registry, Run, Version
 from champion_gate.release_log import ReleaseLog
@@ -66,12 +66,15 @@ class Gathered:
     isolation: str | None = None
     artifacts_digest: str | None = None
     """SHA-256 of the challenger's files, if they were fetched."""
+    scored_in: str = ""
+    """The environment that the models were scored in, `model` or `current`; empty if the gate scored none itself."""
 
 
 class Gatherer:
     """Gathers the evidence on the versions of one gate; files are kept in `folder` meanwhile.
 
-    `versions` has the challenger and, where there are any, champion and baseline, in this order.
+    `versions` has the challenger and, where there are any, champion and baseline, in this order. `purpose` is the
+    verdict's: a `release` uses no figures of a gate that ran in a pull request.
     """
 
     def __init__(
@@ -81,12 +84,15 @@ class Gatherer:
         policy: Policy,
         versions: Mapping[str, Version],
         folder: Path,
+        purpose: Literal["release", "check"],
     ) -> None:
         self.registry = registry
         self.release_log = release_log
         self.policy = policy
         self.versions = versions
         self.folder = folder
+        self.purpose = purpose
+        self.measured = _apart(versions)
         self.metrics = [metric for _, metric in policy.rank_metrics()]
         self.isolation: str | None = None
         self.artifacts_digest: str | None = None
@@ -99,29 +105,41 @@ class Gatherer:
             OutsideWorldFailed: the registry or a storage did not answer.
         """
         sides = {who: _side(self.registry, version, who) for who, version in self.versions.items()}
+        if self.policy.slices and not (sources.evaluation_data or sources.scores):
+            columns = ", ".join(one_line(each.column, 60) for each in self.policy.slices)
+            annotate("warning", "Slices", f"Only tables of judged queries have slices: no look into {columns}.")
         if not sources.location:
             return Gathered(_evidence(sides, Basis.POINT_ESTIMATE))
         if not self.metrics:
             raise BadInput(
                 "Judged queries are given, and no metric that could be computed from them.",
-                "The policy names run metrics only: " + ", ".join(m.key for m in self.policy.metrics) + ".",
-                "Name a ranking metric such as ndcg@10, or give the gate no evaluation data.",
+                "The policy, or the input 'metric', names run metrics only: "
+                + ", ".join(m.key for m in self.policy.metrics)
+                + ".",
+                "Name a ranking metric such as ndcg@10, mrr@10, map@100 or recall@50, or give no judged queries.",
             )
+        scored_in = ""
         if sides[CHALLENGER].problem is not None:
             return Gathered(_evidence(sides, Basis.QUERIES))  # decided already; no need to score it
         if sources.evaluation_data:
             assert scoring is not None  # noqa: S101  (the command gives it with evaluation data)
             dataset, per_query, problems = self._scored_now(sources, scoring)
+            scored_in = scoring.environment
         elif sources.scores:
             dataset, per_query = self._scored_before(sources)
             problems = {}
         else:
             dataset, per_query = self._ranked_before(sources)
             problems = {}
+        if BASELINE in self.versions and BASELINE not in self.measured:  # it is the champion
+            values = dict(per_query.values)
+            values |= {BASELINE: values[CHAMPION]} if CHAMPION in values else {}
+            per_query = replace(per_query, values=values)
+            problems |= {BASELINE: problems[CHAMPION]} if CHAMPION in problems else {}
         sides = {who: replace(side, scoring_problem=problems.get(who)) for who, side in sides.items()}
         figures = {} if CHALLENGER in problems else self._figures(per_query)
         evidence = _evidence(sides, Basis.QUERIES, figures, frozenset(per_query.slices))
-        return Gathered(evidence, dataset, per_query, self.isolation, self.artifacts_digest)
+        return Gathered(evidence, dataset, per_query, self.isolation, self.artifacts_digest, scored_in)
 
     # -- judged queries that both models are scored on now
 
@@ -139,8 +157,8 @@ class Gatherer:
         dataset = _dataset("evaluation data", table.name, digest.hexdigest(), keys)
         values: dict[str, Values] = {}
         problems: dict[str, str] = {}
-        for who, version in self.versions.items():
-            known = None if who == CHALLENGER else self._scored_in_the_log(version, dataset, keys.query_ids)
+        for who, version in self.measured.items():
+            known = None if who == CHALLENGER else self._scored_in_the_log(version, dataset, keys.query_ids, scoring)
             if known is not None:
                 values[who] = known
                 continue
@@ -179,13 +197,14 @@ class Gatherer:
         log(f"Scored {done:,} documents with {label}.")
         return found.values()
 
-    def _scored_in_the_log(self, version: Version, dataset: Dataset, query_ids: list[str]) -> Values | None:
+    def _scored_in_the_log(
+        self, version: Version, dataset: Dataset, query_ids: list[str], scoring: Options
+    ) -> Values | None:
         """What an earlier gate found for this version on these queries by these metrics, if its table is there."""
         from champion_gate import earlier_gates
 
-        found = earlier_gates.figures(
-            self.registry, self.release_log, version, dataset.digest, self.metrics, query_ids, self.folder
-        )
+        asked = earlier_gates.Asked(dataset.digest, self.metrics, scoring.environment, self.purpose)
+        found = earlier_gates.figures(self.registry, self.release_log, version, asked, query_ids, self.folder)
         if found is not None:
             gate_run_id, values = found
             log(f"Version {version.number} was scored on this data before, by gate run {gate_run_id}: not again.")
@@ -198,7 +217,7 @@ class Gatherer:
         from champion_gate.dataset_digest import DatasetDigest
         from champion_gate.per_query import PerQuery
 
-        columns = {who: sources.score_columns[who] for who in self.versions}
+        columns = {who: sources.score_columns[who] for who in self.measured}
         table = self._table(sources, sources.scores, tuple(columns.values()))
         digest, keys = DatasetDigest(), _Keys()
         found = {who: _Collected(self.metrics) for who in columns}
@@ -224,7 +243,7 @@ class Gatherer:
             scores=scores,
             features=() if scores else None,
         )
-        return JudgedTable.open(path, columns, name=one_line(location, 300))
+        return JudgedTable.open(path, columns, name=one_line(location, 300), scratch=self.folder)
 
     def _fetched(self, location: str) -> Path:
         from champion_gate.locations import local_file
@@ -242,7 +261,7 @@ class Gatherer:
         from champion_gate.dataset_digest import DatasetDigest
         from champion_gate.per_query import PerQuery
 
-        for who in self.versions:
+        for who in self.measured:
             if not sources.rankings.get(who):
                 raise BadInput(
                     f"The input '{who}-ranking' is required with 'qrels', and it is empty or not given.",
@@ -255,13 +274,14 @@ class Gatherer:
         digest.update(qrels)
         keys.add(qrels.query_ids, qrels.offsets, qrels.slices)
         rankings, values = {}, {}
-        for who in self.versions:
+        for who in self.measured:
             name = one_line(sources.rankings[who], 300)
             ranking = rankings[who] = trec.read_ranking(self._fetched(sources.rankings[who]), qrels, name=name)
             found = _Collected(self.metrics)
             # Documents that are ranked and not judged are another set for each side.
             found.add(_judged(ranking, name), ranking.scores, name)
             values[who] = found.values()
+        _no_reference_lacks(rankings, qrels.query_ids, sources.rankings)
         notes = tuple(trec.notes(rankings.items()))
         for note in notes:
             log(note)
@@ -287,9 +307,11 @@ class Gatherer:
             pairs = {who: PairMoments.of(values[judged], challenger[judged]) for who, values in sides.items()}
             slices: dict[SliceKey, PairMoments] = {}
             for column, of_query in per_query.slices.items() if CHAMPION in sides else ():
-                names, groups = np.unique(np.array(of_query, dtype=object).astype(str), return_inverse=True)
-                sums = by_group(sides[CHAMPION][judged], challenger[judged], groups[judged], len(names))
-                slices |= {SliceKey(column, str(name)): each for name, each in zip(names, sums, strict=True)}
+                # Not an array of text, which is as wide for all as the longest value, and drops zeros at the end.
+                codes = {name: code for code, name in enumerate(sorted(set(of_query)))}
+                groups = np.fromiter((codes[name] for name in of_query), dtype=np.int64, count=len(of_query))
+                sums = by_group(sides[CHAMPION][judged], challenger[judged], groups[judged], len(codes))
+                slices |= {SliceKey(column, name): each for name, each in zip(codes, sums, strict=True)}
             found[metric.name] = Figures(Moments.of(challenger[judged]), pairs, slices, empty)
         return found
 
@@ -338,6 +360,40 @@ class _Collected:
 
         columns = zip(*self._parts, strict=True)
         return {metric.name: np.concatenate(parts) for metric, parts in zip(self.metrics, columns, strict=True)}
+
+
+def _apart(versions: Mapping[str, Version]) -> dict[str, Version]:
+    """The versions that have to be measured: a baseline that is the champion itself is not another one."""
+    champion = versions.get(CHAMPION)
+    same = {BASELINE} if champion is not None and versions.get(BASELINE) == champion else set()
+    return {who: version for who, version in versions.items() if who not in same}
+
+
+def _no_reference_lacks(rankings: Mapping[str, Ranking], query_ids: list[str], names: Mapping[str, str]) -> None:
+    """See that champion and baseline have a ranking of each query that the challenger ranks.
+
+    A query that no side ranks is a query that nobody answers, and counts 0 for all. One that only the reference lacks
+    would make the challenger look better than it is.
+
+    Raises:
+        BadInput: one of them lacks some.
+    """
+    import numpy as np
+
+    def ranked(ranking: Ranking) -> NDArray[np.bool_]:
+        retrieved = np.concatenate([[0], np.cumsum(np.isfinite(ranking.scores))])
+        return retrieved[ranking.offsets[1:]] > retrieved[ranking.offsets[:-1]]
+
+    by_challenger = ranked(rankings[CHALLENGER])
+    for who, ranking in rankings.items():
+        lacking = np.flatnonzero(by_challenger & ~ranked(ranking))
+        if len(lacking):
+            raise BadInput(
+                f"{one_line(names[who], 300)} lacks {len(lacking):,} of the {len(query_ids):,} judged queries that the "
+                f"challenger ranks, first '{one_line(query_ids[int(lacking[0])], 80)}'.",
+                f"A {who} that is not measured looks worse than it is.",
+                f"Write the {who}'s ranking of every query of the qrels.",
+            )
 
 
 def _judged(rows: Chunk | Ranking, name: str) -> Judged:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from champion_gate import artifact_digest, conventions, lineage, verdict, verdict_json
-from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, decide, something_decides
+from champion_gate.decision import BASELINE, CHAMPION, Basis, Decision, Outcome, decide, something_decides
 from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
 from champion_gate.evidence import CHALLENGER, Gathered, Gatherer, Sources
 from champion_gate.github import Context, annotate, log
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 VERDICT = "verdict.json"
-_TAG_DIGEST_FROM = 200  # characters of a metric's options that a verdict holds as they are
+# Characters that a verdict holds as they are: of a metric's options, of all of them together, of a version's source.
+_OPTIONS, _ALL_OPTIONS, _SOURCE = 200, 1000, 400
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def validate(
     if champion is None:
         something_decides(policy)
     _as_believed(champion, question)
+    if not sources.location:
+        _nothing_better_known(model, version, champion, question.champion_alias)
     baseline = _baseline(registry, model, policy, version)
     against = [f"champion version {champion.number}" if champion else "the thresholds: there is no champion yet"]
     against += [f"baseline version {baseline.number}"] if baseline else []
@@ -190,7 +194,7 @@ def validate(
     there = {who: each for who, each in versions.items() if each is not None}
     with tempfile.TemporaryDirectory(prefix="champion-gate-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        gathered = Gatherer(registry, release_log, policy, there, folder).gather(sources, scoring)
+        gathered = Gatherer(registry, release_log, policy, there, folder, _purpose(job)).gather(sources, scoring)
         files = gathered.artifacts_digest
         if files is None and question.hash_files:
             files = artifact_digest.of_folder(registry.download_model(version, folder))
@@ -216,6 +220,10 @@ def validate(
         return _record(registry, release_log.made(), judged, gathered, question, there, folder)
 
 
+def _purpose(job: Context) -> Literal["release", "check"]:
+    return "check" if job.is_pull_request else "release"
+
+
 def _as_believed(champion: Version | None, question: Question) -> None:
     if question.champion_number and (champion is None or champion.number != question.champion_number):
         now = f"version {champion.number}" if champion else "no version"
@@ -223,6 +231,32 @@ def _as_believed(champion: Version | None, question: Question) -> None:
             f"'{question.champion_alias}' names {now}, not version {question.champion_number}: nothing was judged.",
             "Somebody promoted or rolled back meanwhile, so what was measured is of another champion.",
             "Measure the challenger against the champion of now.",
+        )
+
+
+def _nothing_better_known(model: Model, version: Version, champion: Version | None, alias: str) -> None:
+    """See that run metrics are not asked for a verdict that judged queries refused.
+
+    Raises:
+        Refused: they did, for this version against this champion.
+    """
+    tag = version.tags.get(verdict.tag_name(alias))
+    if not tag:
+        return
+    try:
+        before = verdict.parse(tag, alias)
+    except Refused:
+        return  # whatever the tag holds, it is no verdict
+    same = (before.model.created, before.version, before.champion) == (
+        model.created,
+        judged_version(version),
+        champion.number if champion else verdict.NONE,
+    )
+    if same and before.basis == Basis.QUERIES.value and before.outcome is not Outcome.PASSED:
+        raise Refused(
+            f"Version {version.number} was judged on queries already, and the verdict is {before.outcome.value}.",
+            "Two run metrics are weaker evidence: they do not replace it, whatever they say.",
+            "Give the gate judged queries again, or judge a new version.",
         )
 
 
@@ -311,7 +345,8 @@ def _tags(judged: Judged, gathered: Gathered, versions: Mapping[str, Version], t
 
         measured = {who: versions[who] for who in gathered.per_query.values}
         metrics = [metric for _, metric in judged.policy.rank_metrics()]
-        found |= earlier_gates.tags(gathered.dataset.digest, metrics, measured, table)
+        of = earlier_gates.Asked(gathered.dataset.digest, metrics, gathered.scored_in, _purpose(judged.job))
+        found |= earlier_gates.tags(of, measured, table)
         found["gate.isolation"] = judged.isolation or "none"
     return found
 
@@ -371,11 +406,10 @@ def _give_up(release_log: ReleaseLog, gate_run_id: str) -> None:
 
 def _document(judged: Judged, question: Question) -> verdict.Verdict:
     decision, policy = judged.decision, judged.policy
-    options = {} if judged.dataset is None else {m.name: _short(m.options()) for _, m in policy.rank_metrics()}
     return verdict.Verdict(
         outcome=decision.outcome,
         basis=decision.basis.value,
-        purpose="check" if judged.job.is_pull_request else "release",
+        purpose=_purpose(judged.job),
         model=verdict.JudgedModel(name=judged.model.name, created=judged.model.created),
         version=judged_version(judged.version),
         alias=judged.champion_alias,
@@ -383,7 +417,7 @@ def _document(judged: Judged, question: Question) -> verdict.Verdict:
         baseline=judged.baseline.number if judged.baseline else verdict.NONE,
         policy_digest=policy.digest(),
         dataset_digest=judged.dataset.digest if judged.dataset else None,
-        metric_options=options,
+        metric_options={} if judged.dataset is None else _metric_options(policy),
         isolation=judged.isolation,
         promote_inconclusive=policy.promote_inconclusive and question.pass_inconclusive,
         repository=one_line(judged.job.repository, 200),
@@ -404,14 +438,24 @@ def _document(judged: Judged, question: Question) -> verdict.Verdict:
     )
 
 
-def _short(options: Mapping[str, str]) -> str:
-    text = ", ".join(f"{key} {value}" for key, value in options.items())
-    return text if len(text) <= _TAG_DIGEST_FROM else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+def _metric_options(policy: Policy) -> dict[str, str]:
+    """How each ranking metric was computed; those of very many as one digest, so that a tag can hold them."""
+    texts = {
+        metric.name: ", ".join(f"{key} {value}" for key, value in metric.options().items())
+        for _, metric in policy.rank_metrics()
+    }
+    found = {name: text if len(text) <= _OPTIONS else _digest(text) for name, text in texts.items()}
+    whole = json.dumps(texts, sort_keys=True)
+    return found if len(json.dumps(found)) <= _ALL_OPTIONS else {"all": _digest(whole)}
+
+
+def _digest(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def judged_version(version: Version) -> verdict.JudgedVersion:
     """What a verdict is bound to of a version. A long source is bound by its digest, so that the tag can hold it."""
     source = version.source
-    if len(source) > 400:
-        source = "sha256:" + hashlib.sha256(source.encode()).hexdigest()
+    if len(json.dumps(source)) - 2 > _SOURCE:  # as the tag spells it: in ASCII
+        source = _digest(source)
     return verdict.JudgedVersion(number=version.number, created=version.created, run_id=version.run_id, source=source)

@@ -49,11 +49,14 @@ class Context:
     """1 for a run that nobody re-ran, and one more for each re-run; 0 if that is not known."""
     triggering_actor: str = ""
     """Who started this attempt of the run; `actor` started the first."""
+    caused_by: str = ""
+    """The event of the workflow run that caused this one, in a job `on: workflow_run`."""
 
     @property
     def is_pull_request(self) -> bool:
         """Whether this job judges code that nobody has merged."""
-        return self.event.startswith("pull_request") or self.pull_request is not None
+        events = (self.event, self.caused_by)
+        return any(e.startswith("pull_request") for e in events) or self.pull_request is not None or self.from_fork
 
 
 def context() -> Context:
@@ -64,7 +67,8 @@ def context() -> Context:
     api = (get("GITHUB_API_URL", "") or Context.api_url).rstrip("/")
     # Enterprise Server has its APIs at /api/v3 and /api/graphql.
     graphql = get("GITHUB_GRAPHQL_URL", "") or f"{api.removesuffix('/v3')}/graphql"
-    number, from_fork = _pull_request(_event(get("GITHUB_EVENT_PATH", "")), get("GITHUB_REF", ""))
+    event = _event(get("GITHUB_EVENT_PATH", ""))
+    number, from_fork = _pull_request(event, get("GITHUB_REF", ""))
     return Context(
         actor=utf8(get("GITHUB_ACTOR", "") or _git("config", "user.name") or _user()),
         commit=utf8(get("GITHUB_SHA", "") or _git("rev-parse", "HEAD")),
@@ -82,6 +86,7 @@ def context() -> Context:
         from_fork=from_fork,
         run_attempt=int(attempt) if re.fullmatch(r"[0-9]{1,9}", attempt := get("GITHUB_RUN_ATTEMPT", "")) else 0,
         triggering_actor=utf8(get("GITHUB_TRIGGERING_ACTOR", "")),
+        caused_by=str(_at(event, "workflow_run", "event") or ""),
     )
 
 

@@ -18,12 +18,12 @@ import sys
 import tarfile
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from champion_gate import interpreter, process_family
+from champion_gate import github, interpreter, process_family
 from champion_gate.errors import BadInput
 from champion_gate.interpreter import Interpreter
 from champion_gate.text import one_line
@@ -97,6 +97,11 @@ class Program:
         return [str(self.interpreter.program), "-I", "-S", "-B", "-X", "utf8", *self.arguments]
 
     @property
+    def variables(self) -> list[str]:
+        """Its environment as env(1) takes it."""
+        return [f"{name}={value}" for name, value in self.environment.items()]
+
+    @property
     def temporary_bytes(self) -> int:
         """What its temporary folders may hold, each: they are memory, too."""
         return max(64, self.memory_mb // 4) * 1024 * 1024
@@ -140,6 +145,10 @@ class Isolation(ABC):
     def kill(self, pids: list[int]) -> None:
         """SIGKILL to processes of a program that was shut in so."""
         process_family.kill(pids)
+
+    def memory(self, pids: Iterable[int]) -> int:
+        """Bytes that processes of such a program hold together."""
+        return process_family.held(pids)
 
     def clear(self, program: Program) -> None:  # noqa: B027  (most have nothing to clear)
         """End what is not a descendant of this process."""
@@ -206,11 +215,8 @@ class Bubblewrap(Isolation):
         command += [*size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *size, "--tmpfs", "/tmp"]  # noqa: S108
         for outside, inside in program.shown():
             command += ["--ro-bind", outside, inside]
-        return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--", *program.command]  # noqa: S108
-
-    def environment(self, program: Program) -> dict[str, str]:
-        """The program's: bwrap hands it on."""
-        return dict(program.environment)
+        command += ["--remount-ro", "/", "--chdir", "/tmp", "--", "/usr/bin/env", "-i"]  # noqa: S108
+        return [*command, *program.variables, *program.command]
 
     @functools.cached_property
     def _options(self) -> str:
@@ -242,17 +248,22 @@ class Namespaces(Isolation):
         command = [*_leash(), "bash", str(self._SCRIPT), str(program.scratch / "root"), str(program.temporary_bytes)]
         for pair in program.shown():
             command += pair
-        command += ["--", *(f"{name}={value}" for name, value in program.environment.items()), *program.command]
+        command += ["--", *program.variables, *program.command]
         return ["sudo", "-n", "--", *command] if self._sudo else command
 
     def kill(self, pids: list[int]) -> None:
         """As another user's, if they are."""
         if self._sudo:
-            subprocess.run(
-                ["sudo", "-n", "--", "kill", "-KILL", *map(str, pids)], capture_output=True, timeout=30, check=False
-            )
+            _output(["sudo", "-n", "--", "kill", "-KILL", *map(str, pids)])
         else:
             super().kill(pids)
+
+    def memory(self, pids: Iterable[int]) -> int:
+        """As another user's, if they are: only root is told how they share it."""
+        pids = list(pids)
+        files = [f"/proc/{pid}/smaps_rollup" for pid in pids] if self._sudo else []
+        told = process_family.shares(_output(["sudo", "-n", "--", "cat", *files], strict=False)) if files else 0
+        return told or super().memory(pids)
 
 
 class Docker(Isolation):
@@ -281,8 +292,7 @@ class Docker(Isolation):
         command += [f"--tmpfs={tmp}", "--workdir=/tmp"]
         for outside, inside in program.shown():
             command += ["--mount", _comma_separated("type=bind", f"source={outside}", f"target={inside}", "readonly")]
-        for name, value in program.environment.items():
-            command += ["--env", f"{name}={value}"]
+        command += [f"--env={variable}" for variable in program.variables]
         return [*command, self._image, *program.command]
 
     def environment(self, program: Program) -> dict[str, str]:  # noqa: ARG002
@@ -362,17 +372,19 @@ def find(wanted: Wanted) -> Isolation:
     Raises:
         BadInput: a sandbox is demanded, and none works here.
     """
-    if wanted != "process":
-        for sandbox in sandboxes():
-            if not sandbox.problem:
-                return sandbox
+    if wanted == "process":
+        return Process()
+    for sandbox in sandboxes():
+        if not sandbox.problem:
+            return sandbox
+    tried = "; ".join(f"{each.name.removeprefix('sandbox ')}: {each.problem}" for each in sandboxes())
     if wanted == "sandbox":
-        tried = "; ".join(f"{each.name.removeprefix('sandbox ')}: {each.problem}" for each in sandboxes())
         raise BadInput(
             "A sandbox is demanded for scoring, and this machine has none that works.",
             f"Tried: {tried}.",
             "On Debian and Ubuntu: apt-get install bubblewrap. Or, in a job without secrets, set isolation: process.",
         )
+    github.log(f"No kind of sandbox works on this machine. Tried: {tried}.")
     return Process()
 
 
@@ -386,17 +398,18 @@ def _linux() -> bool:
 
 
 def _for_the_client() -> dict[str, str]:
+    """What of our environment a command of the system gets: where a Docker engine is, and nothing else."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_RUNTIME_DIR") if name in os.environ}
     return kept | {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
 
 
-def _output(command: list[str], given: bytes = b"") -> str:
-    """What a command says on success; empty if it fails."""
+def _output(command: list[str], given: bytes = b"", *, strict: bool = True) -> str:
+    """What a command says; empty if it does not run, or (if `strict`) fails."""
     try:
         done = subprocess.run(command, env=_for_the_client(), input=given, capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else ""
+    return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 or not strict else ""
 
 
 def _comma_separated(*fields: str) -> str:

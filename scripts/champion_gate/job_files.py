@@ -47,15 +47,12 @@ class JobFiles:
 
 
 def _named_files() -> dict[str, Path]:
-    """The files below the runner's temporary folder that a variable names."""
-    top = os.environ.get("RUNNER_TEMP")
-    if not top:
-        return {}
+    """The files that a variable names and that we may write to, where there is a runner."""
     found = {}
-    for name, value in os.environ.items():
+    for name, value in os.environ.items() if "RUNNER_TEMP" in os.environ else ():
         path = Path(value)
         with contextlib.suppress(OSError, ValueError):
-            if path.is_absolute() and path.is_relative_to(top) and path.is_file() and path.stat().st_size < _LARGEST:
+            if path.is_absolute() and path.is_file() and os.access(path, os.W_OK) and path.stat().st_size < _LARGEST:
                 found[name] = path
     return found
 

@@ -44,7 +44,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from champion_gate import redis_address, signals
-from champion_gate.errors import BadInput, GateError, OutsideWorldFailed
+from champion_gate.errors import BadInput, GateError, LeaseLost, OutsideWorldFailed
 from champion_gate.github import annotate, hide, log
 from champion_gate.redis_address import Address
 from champion_gate.text import one_line
@@ -63,10 +63,6 @@ _NAME = "champion-gate"
 _FENCES = 2**53
 # Counts while the machine sleeps, which Linux's monotonic clock does not; macOS's does.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-class LeaseLost(OutsideWorldFailed):
-    """The lease is not ours any more, or will not be by the time that a write is done."""
 
 
 class RedisUnavailable(OutsideWorldFailed):
@@ -230,7 +226,7 @@ class _Holding(Lease):
                     log(str(error))
                 return
             except GateError as error:
-                if not said:
+                if not said and not self._redis.over.is_set():
                     log(f"The lease of '{self._model}' is not renewed, {self.remaining():.0f} s are left: {error}")
                 said, pause = True, min(1.0, self._duration / 12)
             else:
@@ -272,9 +268,10 @@ def hold(
     floor = 0 if callable(highest_fence) else _checked(highest_fence)
     lock = _FencedLock(client, _key(model_name, model_created), duration, floor)
     lease = _Holding(redis, lock, model_name, duration)
+    keeper = threading.Thread(target=lease.keep, daemon=True)
     try:
         lease.acquire(holder, lock_timeout)
-        threading.Thread(target=lease.keep, daemon=True).start()
+        keeper.start()
         if callable(highest_fence) and (highest := _checked(highest_fence())) >= lease.fence:
             lease.raise_fence(highest)
         yield lease
@@ -282,7 +279,10 @@ def hold(
         with signals.deferred():
             redis.over.set()
             lease.release()
-            client.close()
+            if keeper.ident:
+                keeper.join(timeout=1)
+            if not keeper.is_alive():  # else it waits for an answer, and its connection ends with the process
+                client.close()
 
 
 def _checked(fence: int) -> int:

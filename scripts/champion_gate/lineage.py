@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal
 
 Kind = Literal["gate", "promotion", "rollback", "hold", "hold release"]
@@ -54,6 +55,8 @@ class Entry:
     """Why a version in quarantine was promoted again."""
     earlier_model: bool = False
     """Of a model of the same name that was deleted since: shown, and counts for nothing."""
+    approved_by: str = ""
+    """Who let it happen."""
 
     @property
     def is_move(self) -> bool:
@@ -79,6 +82,46 @@ def finished(entries: Sequence[Entry], alias: str | None = None) -> list[Entry]:
     """The moves that took effect, oldest first; those of `alias`, or of all."""
     done = [e for e in counted(entries) if e.is_move and e.state == DONE and alias in (None, e.alias)]
     return sorted(done, key=lambda e: (e.fence, e.time, e.run_id))
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """The moves among the entries, whatever became of them, in the order in which they began.
+
+    The fence says it. Moves of one fence (made without a lock at once, or before there were fences) follow each other
+    by their links, each from where the one before left the alias, and only where links say nothing by their clocks.
+    """
+    moves = sorted((e for e in entries if e.is_move), key=lambda e: (e.fence, e.time, e.run_id))
+    ordered: list[Entry] = []
+    left: dict[str, str | None] = {}
+    for _, of_one_fence in groupby(moves, key=lambda e: e.fence):
+        waiting = list(of_one_fence)
+        while waiting:
+            linked = (i for i, e in enumerate(waiting) if left.get(e.alias) == e.from_version)
+            move = waiting.pop(next(linked, 0))
+            ordered.append(move)
+            if move.state == DONE:
+                left[move.alias] = move.to_version
+    return ordered
+
+
+def replay(entries: Sequence[Entry]) -> dict[str, str | None]:
+    """What each alias that a move ever set should name by the log; None where it should not be there.
+
+    An alias that a promotion came from was dropped by it. It is known here only if moves set it, too, as where
+    a release goes from one champion alias to the next.
+    """
+    aliases: dict[str, str | None] = {}
+    for move in in_order(counted(entries)):
+        if move.state == DONE:
+            apply(aliases, move)
+    return aliases
+
+
+def apply(aliases: dict[str, str | None], move: Entry) -> None:
+    """Set in `aliases` what a move that was done set and dropped in the model."""
+    if move.from_alias in aliases and aliases[move.from_alias] == move.to_version:
+        aliases[move.from_alias] = None
+    aliases.update({move.alias: move.to_version, **move.after})
 
 
 def highest_fence(entries: Sequence[Entry]) -> int:

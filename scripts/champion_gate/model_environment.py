@@ -109,7 +109,7 @@ def _wanted(model: ModelFiles, *, allow_source_builds: bool) -> _Wanted:
         raise BadInput(
             f"{model.name} does not say which Python it needs.",
             "Its python_env.yaml, conda.yaml and MLmodel name none.",
-            "Log it again with MLflow 2 or later, or set environment: current.",
+            "Log it again with MLflow 2 or later, or set scoring-environment: current.",
         )
     if allow_source_builds:
         lines = (*_with_mlflow(_bare(model.requirements), model), *model.requirements.splitlines())
@@ -158,7 +158,7 @@ def _requirement(line: str, model: ModelFiles) -> Requirement:
             f"{model.name} has a requirement that is refused: '{one_line(line, 200)}'.",
             f"It is {kind}; by options, URLs and paths a model chooses where packages come from, or has code run.",
             "Log the model with plain requirements (name==version), or trust it with allow-source-builds: true, or set "
-            "environment: current.",
+            "scoring-environment: current.",
         )
     return requirement
 
@@ -198,7 +198,7 @@ def _install(maker: Maker, folder: Path, wanted: _Wanted, model: ModelFiles) -> 
         raise BadInput(
             f"Python {wanted.python}, which {one_line(model.label, 200)} needs, is not to be had: {_said(error)}.",
             "It is not on this machine, and uv could not fetch it.",
-            f"Add actions/setup-python with python-version: '{wanted.python}', or set environment: current.",
+            f"Add actions/setup-python with python-version: '{wanted.python}', or set scoring-environment: current.",
         ) from error
     python = folder / "bin" / "python"
     requirements = folder / "requirements.txt"
@@ -230,13 +230,13 @@ def _not_installed(error: CannotInstall, model: ModelFiles) -> Exception:
             f"The environment of {label} could not be installed: {said}.",
             "A package index did not answer, or does not know a package; nothing is known of the model.",
             "Check that this machine reaches the index that has the model's packages (UV_INDEX or PIP_INDEX_URL, "
-            "HTTPS_PROXY, SSL_CERT_FILE), or set environment: current.",
+            "HTTPS_PROXY, SSL_CERT_FILE), or set scoring-environment: current.",
         )
     if re.search(r"\bwheels?\b", error.said):
         return BadInput(
             f"The environment of {label} cannot be made of wheels alone: {said}.",
             "To build a package is to run code of strangers outside of any sandbox.",
-            "If you trust the model and its packages, set allow-source-builds: true; or set environment: current.",
+            "If you trust the model and its packages, set allow-source-builds: true; or scoring-environment: current.",
         )
     return model.failed(
         f"has requirements that no set of packages meets: {said}.",

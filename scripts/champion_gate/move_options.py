@@ -83,7 +83,8 @@ def approved_of(given: dict[str, Any], job: Any) -> Any:
             github.annotate("notice", "Approvals", f"{error} So approved_by is {named or job.actor}.")
             found = None
         if found is not None:
-            return Approved(found.reviewer, by_reviewer=True, comment=found.comment)
+            other = not found.self_approved and not found.reviewer.endswith("[bot]")
+            return Approved(found.reviewer, other, found.comment, found.environment)
     return Approved(named or job.actor)
 
 

@@ -27,12 +27,13 @@ from champion_gate.verdict import NONE
 class Approved:
     """Who let a release happen: a reviewer of the run's environment, or else whom the job names.
 
-    `by_reviewer` is True only for the first; `comment` is what they wrote.
+    `by_reviewer` is True only for a person other than who started the run; `comment` is what they wrote.
     """
 
     by: str
     by_reviewer: bool = False
     comment: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         "gate.approved_by": asked.approved.by,
         "gate.approved_by_reviewer": str(asked.approved.by_reviewer).lower(),
         "gate.approval_comment": asked.approved.comment,
+        "gate.approval_environment": asked.approved.environment,
         "gate.verdict": judged.outcome.value if judged else NONE,
         "gate.verdict_run": judged.gate_run_id if judged else "",
         "gate.policy_digest": judged.policy_digest if judged else "",
@@ -317,8 +319,8 @@ def _was_champion(
 
 def _no_reviewer() -> Refused:
     return Refused(
-        "override-reason is given, and nobody but the job itself approved.",
-        "A verdict is overridden only together with an approval by a named reviewer of the job's environment.",
+        "override-reason is given, and nobody else than who started this run approved it.",
+        "A verdict is overridden only together with an approval by another person, a reviewer of the job's environment.",
         "Put this step into a job with an `environment:` that has required reviewers, and give it a github-token with "
         "`actions: read`.",
     )

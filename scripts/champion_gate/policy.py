@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -21,6 +22,24 @@ DEFAULT_SLICE_REGRESSION = 0.05
 MIN_QUERIES = 200
 """Fewer queries leave a comparison open, unless the policy says another number."""
 _MAX_BYTES = 1_000_000
+# What pydantic says in the words of programmers.
+_PLAIN = {
+    "tuple_type": "a list is asked for, such as `- name: ndcg@10`",
+    "model_type": "a mapping is asked for, such as `name: ndcg@10`",
+    "model_attributes_type": "a mapping is asked for, such as `name: ndcg@10`",
+    "float_parsing": "this is not a number",
+    "float_type": "a number is asked for",
+    "int_parsing": "this is not a whole number",
+    "int_type": "a whole number is asked for",
+    "int_from_float": "a whole number is asked for",
+    "string_type": "text is asked for",
+    "bool_parsing": "true or false is asked for",
+    "bool_type": "true or false is asked for",
+    "missing": "this field is required",
+    "too_short": "at least one is needed",
+}
+_MOST_QUERIES = 10**18
+"""More than anybody has; where even a float ends, a margin asks for no more."""
 
 
 def _kebab(name: str) -> str:
@@ -46,6 +65,8 @@ def _zero(value: Any) -> Any:
 
 def _text(value: Any) -> Any:
     """Numbers that YAML read where text is meant: version 3, the slice value 2026."""
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("half a character is no text")  # which no tag, log or file could hold
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -135,6 +156,11 @@ class MetricPolicy(_Part):
             kind = ranking.kind.upper() if ranking else "NDCG"
             article = "an" if kind[0] in "NM" else "a"
             raise ValueError(f"threshold {self.threshold:g} is out of reach: {article} {kind} lies between 0 and 1")
+        if ranking is None and "@" in self.name:
+            known = ["ndcg", "mrr", "map", "recall"]
+            near = difflib.get_close_matches(self.name.partition("@")[0], known, 1)
+            example = f"{near[0]}@{self.name.partition('@')[2]}" if near else "ndcg@10"
+            raise ValueError(f"there is no ranking metric '{self.name}'; did you mean {example}?")
         if ranking is None:
             odd = self.model_fields_set & {"gain", "ties", "empty_queries", "relevant_from", "run_metric"}
             if odd:
@@ -213,7 +239,10 @@ class Policy(_Part):
         for metric in self.metrics:
             self._reachable(self.confidence_of(metric), metric.min_queries or self.min_queries, metric.name)
         for column in self.slices:
-            self._reachable(self.confidence, column.min_queries, f"slice {column.column}")
+            # A required slice is judged with the confidence of each metric.
+            deciding = [metric for metric in self.metrics if metric.rank_metric and not metric.report_only]
+            asked = [self.confidence, *(self.confidence_of(m) for m in deciding if column.required)]
+            self._reachable(max(asked), column.min_queries, f"slice {column.column}")
         return self
 
     @staticmethod
@@ -241,8 +270,8 @@ class Policy(_Part):
             return given
         alpha = 1 - self.confidence_of(metric)
         # A confidence such as 0.95 leaves 0.05000000000000004; a query more for that would be pedantry.
-        rare = math.ceil(math.log(alpha) / math.log1p(-margin) - 1e-9) if margin > 0 else 0
-        return max(MIN_QUERIES, rare)
+        rare = math.log(alpha) / math.log1p(-margin) - 1e-9 if margin > 0 else 0.0
+        return max(MIN_QUERIES, math.ceil(min(rare, _MOST_QUERIES)))
 
     def rank_metrics(self) -> list[tuple[MetricPolicy, RankMetric]]:
         """The metrics that judged queries are measured by."""
@@ -293,8 +322,12 @@ def from_yaml(text: str, name: str) -> Policy:
         raise BadInput(f"The policy {name} is too long: {len(text)} characters.", "", "A policy has a few dozen lines.")
     try:
         asked = yaml.load(text, _Loader)  # noqa: S506  (a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"The policy {name} is no YAML that can be read: {one_line(str(error), 400)}.") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # a list as a key is a TypeError
+        raise BadInput(
+            f"The policy {name} is no YAML that can be read: {_yaml_problem(error)}.",
+            "",
+            "docs/policy.md shows what a policy looks like.",
+        ) from error
     if asked is None:
         raise BadInput(
             f"The policy {name} is empty.",
@@ -302,9 +335,11 @@ def from_yaml(text: str, name: str) -> Policy:
             "Name at least one metric under `metrics:`, for example `- name: ndcg@10`.",
         )
     try:
-        return Policy.model_validate(asked)
+        return Policy.model_validate(asked, by_alias=True, by_name=False)
     except ValidationError as error:
-        said = "; ".join(_finding(found) for found in error.errors()[:5])
+        # That a list is too short is said, too, where its only entry is wrong.
+        found = [each for each in error.errors() if each["type"] != "too_short"] or error.errors()
+        said = "; ".join(_finding(each) for each in found[:5])
         raise BadInput(
             f"The policy {name} cannot be used: {said}.", "", "docs/policy.md lists what a policy can say."
         ) from error
@@ -312,12 +347,30 @@ def from_yaml(text: str, name: str) -> Policy:
 
 def _finding(found: Any) -> str:
     where = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in found["loc"])
-    message = found["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(found["type"], found["msg"].removeprefix("Value error, "))
     if found["type"] == "extra_forbidden":
-        message = "there is no such field"
+        near = difflib.get_close_matches(_kebab(str(found["loc"][-1])), _fields(), 1)
+        message = "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
     given = found.get("input")
-    shown = f" (it is {one_line(repr(given), 60)})" if isinstance(given, (str, int, float)) and where else ""
+    # Python refuses to write out an integer of thousands of digits.
+    short = isinstance(given, (str, float)) or (isinstance(given, int) and given.bit_length() < 200)
+    shown = f" (it is {one_line(repr(given), 60)})" if short and where else ""
     return one_line(f"{where}: {message}{shown}" if where else message, 300)
+
+
+def _fields() -> list[str]:
+    parts = (MetricPolicy, BaselinePolicy, SlicePolicy, Policy)
+    return sorted({field.alias or "" for part in parts for field in part.model_fields.values()})
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return one_line(str(error), 400)
+    problem = str(getattr(error, "problem", "") or getattr(error, "context", ""))
+    if "'\\t'" in problem:
+        problem = "a tab, and YAML indents with spaces"
+    return one_line(f"line {mark.line + 1}: {problem}", 300)
 
 
 def from_inputs(

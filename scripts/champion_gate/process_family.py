@@ -24,6 +24,7 @@ _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 4, 36
 # A limit of 0 cannot be lowered, and only who may break all limits can raise it.
 MARK = {"RLIMIT_MSGQUEUE": 0}
 _LIMIT_NAME = "Max msgqueue size"
+_ASKING_SECONDS = 0.2
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -130,19 +131,34 @@ def children() -> set[int]:
     return {pid for pid, process in _table().items() if process.parent == own}
 
 
-def holds_more(pids: Iterable[int], limit: int) -> bool:
-    """Whether processes hold more than `limit` bytes of memory together. Files that they map do not count."""
-    pids = list(pids)
-    # Pages that a fork shares count for each in the first figure, which is cheap, and once in the second.
-    return _memory(pids) > limit and sum(map(_share, pids)) > limit
-
-
-def _memory(pids: list[int]) -> int:
+def resident(pids: Iterable[int]) -> int:
+    """Bytes that processes hold; pages that a fork shares count for each. Files that they map do not count."""
     if not _LINUX:
         listed = subprocess.run(["ps", "-axo", "pid=,rss="], capture_output=True, text=True, check=False)
-        resident = {int(pid): int(size) for pid, size in (line.split() for line in listed.stdout.splitlines())}
-        return sum(resident.get(pid, 0) for pid in pids) * 1024
-    return sum(_field(f"/proc/{pid}/status", field) for pid in pids for field in ("RssAnon", "RssShmem")) * 1024
+        sizes = {int(pid): int(size) for pid, size in (line.split() for line in listed.stdout.splitlines())}
+        return sum(sizes.get(pid, 0) for pid in pids) * 1024
+    fields = re.compile(r"^(?:RssAnon|RssShmem):\s*(\d+)", re.MULTILINE)
+    return sum(int(size) for pid in pids for size in fields.findall(_read(f"/proc/{pid}/status"))) * 1024
+
+
+def held(pids: Iterable[int]) -> int:
+    """As `resident`, but a page that several share is divided by their number, where the system tells.
+
+    That takes the system some time. Of a horde, some are asked, and the others are taken to be like them.
+    """
+    asked, total, bound = [], 0, time.monotonic() + _ASKING_SECONDS
+    pids = list(pids)
+    for pid in pids:
+        total += shares(_read(f"/proc/{pid}/smaps_rollup")) or resident([pid])
+        asked.append(pid)
+        if time.monotonic() > bound:
+            break
+    return total * resident(pids) // max(1, resident(asked)) if len(asked) < len(pids) else total
+
+
+def shares(text: str) -> int:
+    """The bytes of memory in the text of one or more files /proc/PID/smaps_rollup."""
+    return sum(map(int, re.findall(r"^(?:Pss_Anon|Pss_Shmem):\s*(\d+)", text, re.MULTILINE))) * 1024
 
 
 def kill(pids: list[int]) -> None:
@@ -159,27 +175,15 @@ def _marked(pid: int) -> bool:
 
 
 def _is_marked(pid: int) -> bool:
+    return re.search(rf"^{_LIMIT_NAME}\s+0\s+0\b", _read(f"/proc/{pid}/limits"), re.MULTILINE) is not None
+
+
+def _read(file: str) -> str:
+    """A file of /proc; empty if it is not there (any more), or not ours to read."""
     try:
-        limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii", errors="replace")
+        return Path(file).read_text(encoding="ascii", errors="replace")
     except OSError:
-        return False
-    return re.search(rf"^{_LIMIT_NAME}\s+0\s+0\b", limits, re.MULTILINE) is not None
-
-
-def _share(pid: int) -> int:
-    """What a process holds of memory, each page divided by those who have it, or undivided if that is not known."""
-    parts = [_field(f"/proc/{pid}/smaps_rollup", field) for field in ("Pss_Anon", "Pss_Shmem")]
-    return sum(parts) * 1024 if any(parts) else _memory([pid])
-
-
-def _field(file: str, field: str) -> int:
-    """A number of a file of /proc, 0 if there is none; kB where it is an amount of memory."""
-    try:
-        text = Path(file).read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    found = re.search(rf"^{field}:\s*(\d+)", text, re.MULTILINE)
-    return int(found[1]) if found else 0
+        return ""
 
 
 def _table() -> dict[int, _Process]:
@@ -193,7 +197,8 @@ def _table() -> dict[int, _Process]:
     table = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
-            with contextlib.suppress(OSError), open(f"{entry.path}/stat", "rb") as file:  # noqa: PTH123  (a hot path)
+            gone = contextlib.suppress(OSError, IndexError)
+            with gone, open(f"{entry.path}/stat", "rb") as file:  # noqa: PTH123  (a hot path)
                 # The name, in brackets, may hold anything.
                 fields = file.read().rpartition(b")")[2].split()
                 table[int(entry.name)] = _Process(int(fields[1]), fields[19].decode(), fields[0].decode())

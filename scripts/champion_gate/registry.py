@@ -41,8 +41,10 @@ _SECRETS = (
 _SCHEMES = ("http", "https", "databricks", "databricks-uc", "uc")
 # Waits between attempts of a look-up, in seconds; the deadline ends them.
 _BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
-# The longest that one file, or one model, may be under way.
+# The longest that one file, or one model, may be under way to us.
 _TRANSFER_SECONDS = 3600.0
+# A file of ours must be stored at this many bytes a second, beside the time of two look-ups.
+_UPLOAD_SPEED = 250_000
 _TRANSIENT = {
     "INTERNAL_ERROR",
     "TEMPORARILY_UNAVAILABLE",
@@ -422,7 +424,8 @@ class Registry:
 
     def log_artifact(self, run_id: str, file: Path) -> None:
         """Store a file as an artifact of a run; sent again, it is the same file."""
-        self._transfer(f"store {file.name}", lambda: self._client.log_artifact(run_id, str(file)))
+        limit = 2 * self.timeout + file.stat().st_size / _UPLOAD_SPEED
+        self._transfer(f"store {file.name}", lambda: self._client.log_artifact(run_id, str(file)), limit)
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str, profile: Mapping[str, int]) -> None:
         """Name the data of an evaluation as an input of a run. MLflow keeps 36 characters of a digest."""
@@ -551,13 +554,17 @@ class Registry:
                 time.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _transfer(self, what: str, call: Callable[[], T]) -> T:
-        """A file's way up or down, which takes as long as it takes; each of its requests has MLflow's time limit."""
+    def _transfer(self, what: str, call: Callable[[], T], limit: float = _TRANSFER_SECONDS) -> T:
+        """A file's way up or down, in `limit` seconds; each of its requests has MLflow's time limit, too."""
         for wait in (1.0, 4.0, None):
             try:
-                return bounded(call, _TRANSFER_SECONDS)
+                return bounded(call, limit)
             except NoAnswer as error:
-                raise OutsideWorldFailed(*self._silence(what)) from error
+                raise OutsideWorldFailed(
+                    f"Could not {what}: the artifact store of {self.uri} was not done with it within {limit:.0f} s.",
+                    "",
+                    "Check that the store is up and reachable from this runner.",
+                ) from error
             except Exception as error:
                 if wait is None or not _is_transient(error) or isinstance(error, ImportError):
                     raise self._stored(what, error) from error

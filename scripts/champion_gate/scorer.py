@@ -9,7 +9,8 @@ endian), and that many bytes.
     request   SCOR   JSON {"rows": n, "columns": [{"name", "kind"}]} after its own length in 4 bytes; then the columns:
                      `kind` float64, float32, int64, int32 or bool: n values, little endian;
                      `kind` text: n + 1 offsets (int64), n flags (1: none is there), and the UTF-8 of all
-    answer    REDY   nothing: the model is loaded
+    answer    HERE   nothing: this process is shut in, and nothing of the model was touched yet
+              REDY   nothing: the model is loaded
               VALS   n float64, little endian
               FAIL   UTF-8: what went wrong, in one sentence
 
@@ -41,6 +42,7 @@ def main() -> None:
     requests, answers = _take_the_pipes()
     try:
         _shut_in(settings)
+        _send(answers, b"HERE", b"")
         _see_packages(settings)
         model = _load(settings["model"])
     except BaseException as error:  # noqa: BLE001  (SystemExit, too: a model may raise anything)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from champion_gate import child_process, github, isolation, model_environment, process_family
 from champion_gate.child_process import Child, Ended, Limits
-from champion_gate.errors import BadInput
+from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.job_files import JobFiles
 from champion_gate.model_files import ModelFailed, ModelFiles, read_model
 from champion_gate.text import one_line
@@ -83,12 +83,21 @@ class Scorer:
             )
         return scores.astype(np.float64, copy=False)
 
-    def loaded(self) -> None:
+    def load(self) -> None:
         """Wait until the model is loaded.
 
         Raises:
             ModelFailed: it cannot be loaded, or not within its limits.
+            OutsideWorldFailed: this machine could not start its process.
         """
+        try:
+            self._answer(b"HERE", memoryview(b""), "could not be given a process")
+        except ModelFailed as failed:  # nothing of the model ran so far
+            raise OutsideWorldFailed(
+                failed.what,
+                f"It is to be shut in by {self.isolation}. {failed.why}",
+                "Check what the last lines say, or choose another isolation or environment for scoring.",
+            ) from failed
         self._answer(b"REDY", memoryview(b""), "cannot be loaded")
 
     def _answer(self, tag: bytes, into: memoryview, failure: str) -> None:
@@ -127,7 +136,7 @@ def open_scorer(model: ModelFiles, options: Options) -> Iterator[Scorer]:
     Raises:
         ModelFailed: the model cannot be loaded, or did what no model does.
         BadInput: its requirements are refused, there is no such Python, or no sandbox where one is demanded.
-        OutsideWorldFailed: its environment could not be installed.
+        OutsideWorldFailed: its environment could not be installed, or its process not be started.
         Cancelled: SIGINT or SIGTERM arrived.
     """
     how = isolation.find(options.isolation)
@@ -135,7 +144,8 @@ def open_scorer(model: ModelFiles, options: Options) -> Iterator[Scorer]:
         model, options.environment, allow_source_builds=options.allow_source_builds
     )
     github.log(f"{model.label} is scored in isolation: {how.name}")
-    _make_readable(model.folder)
+    if how.name != "process":
+        _make_readable(model.folder)
 
     def arguments(seen: Callable[[str], str]) -> list[str]:
         settings = {
@@ -151,7 +161,7 @@ def open_scorer(model: ModelFiles, options: Options) -> Iterator[Scorer]:
     limits = Limits(options.timeout, options.memory_mb)
     with JobFiles(model), child_process.started(how, interpreter, files, arguments, limits) as child:
         scorer = Scorer(model, child, how.name)
-        scorer.loaded()
+        scorer.load()
         yield scorer
 
 

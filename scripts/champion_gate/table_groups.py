@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,15 @@ def starts(queries: pl.Series) -> NDArray[np.int64]:
 def hashes(queries: pl.Series) -> NDArray[np.uint64]:
     """A number for each id. Different ids may share one, if rarely: enough to suspect, not to be sure."""
     return queries.hash().to_numpy()
+
+
+def read_ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """The same pieces, the next of which is read while one is worked on: the reader's threads need no interpreter."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        soon = pool.submit(next, frames, None)
+        while (frame := soon.result()) is not None:
+            soon = pool.submit(next, frames, None)
+            yield frame
 
 
 def whole_queries(frames: Iterable[pl.DataFrame], max_rows: int) -> Iterator[Grouped]:

@@ -13,6 +13,8 @@ from champion_gate.table_files import TableFile, blocks, reading
 from champion_gate.text import one_line
 
 MOST_FEATURES = 10_000
+# Names that no column has: names have no tabs here, since white space separates fields.
+_NUMBER, _BODY, _FEATURES, _WRONG = "\tnumber", "\tbody", "\tfeatures", "\twrong"
 _FORM = "Each line is: label qid:ID feature:value ... # comment, where features are whole numbers from 0 on."
 
 
@@ -61,42 +63,44 @@ class LetorTable:
                 yield frame.select(wanted)
 
     def _lines(self, line: int, text: bytes) -> pl.DataFrame:
-        """The lines in their parts: number, label, query, document, and `features` as a list of text."""
+        """The lines in their parts: label, query, document, and beside them its number, and its features as text."""
         # A separator and no quotation mark that occur in no text: each line is one field.
         with reading(self.file.name, self.file.format):
             whole = pl.read_csv(
                 b"line\n" + text.replace(b"\x01", b" "), separator="\x01", quote_char=None, infer_schema=False
             )
+        squeezed = pl.col("body").str.replace_all(r"[ \t\r\f\v]+", " ").str.strip_chars(" ")
         parts = (
             whole.with_row_index("number", line)
             .with_columns(pl.col("line").fill_null("").str.splitn("#", 2).struct.rename_fields(["body", "comment"]))
             .unnest("line")
-            .with_columns(pl.col("body").str.replace_all(r"\s+", " ").str.strip_chars(" "))
+            .with_columns(squeezed)
             .filter(pl.col("body") != "")
-            .with_columns(pl.col("body").str.split(" ").alias("fields"))
+            .with_columns(
+                pl.col("body").str.splitn(" ", 3).struct.rename_fields(["label", "qid", "features"]).alias("_")
+            )
+            .unnest("_")
         )
-        label = pl.col("fields").list.get(0).cast(pl.Float64, strict=False)
-        query = pl.col("fields").list.get(1, null_on_oob=True).str.strip_prefix("qid:")
-        has_query = pl.col("fields").list.get(1, null_on_oob=True).str.contains("^qid:.")
+        label = pl.col("label").cast(pl.Float64, strict=False)
         document = [pl.col("comment").str.extract(r"docid\s*=\s*(\S+)").alias(self.document)] if self.document else []
         frame = parts.select(
-            "number",
-            "body",
             label.alias(self.label),
-            query.alias(self.query),
+            pl.col("qid").str.strip_prefix("qid:").alias(self.query),
             *document,
-            pl.col("fields").list.slice(2).alias("features"),
-            (label.is_null() | ~has_query.fill_null(value=False)).alias("wrong"),
+            pl.col("number").alias(_NUMBER),
+            pl.col("body").alias(_BODY),
+            pl.col("features").alias(_FEATURES),
+            (label.is_null() | ~pl.col("qid").str.contains("^qid:.").fill_null(value=False)).alias(_WRONG),
         )
-        if frame["wrong"].any():
-            self._refuse(frame.filter("wrong"), "does not start with a label and a qid")
+        if frame[_WRONG].any():
+            self._refuse(frame.filter(_WRONG), "does not start with a label and a qid")
         return frame
 
     def _features(self, lines: pl.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Of each feature that is written: the line that it is in (from 0 on), its number and its value."""
-        lengths = lines["features"].list.len().to_numpy()
-        at = np.repeat(np.arange(lines.height), lengths)
-        pairs = lines.filter(pl.col("features").list.len() > 0)["features"].explode().str.splitn(":", 2)
+        fields = lines[_FEATURES].str.split(" ")
+        at = np.repeat(np.arange(lines.height), fields.list.len().fill_null(0).to_numpy())
+        pairs = fields.drop_nulls().explode().str.splitn(":", 2)
         numbers = pairs.struct.field("field_0").cast(pl.UInt32, strict=False)
         values = pairs.struct.field("field_1").cast(pl.Float64, strict=False)
         if numbers.null_count() or values.null_count():
@@ -123,7 +127,7 @@ class LetorTable:
         return pl.DataFrame([pl.Series(name, matrix[:, i]) for i, name in enumerate(wanted)])
 
     def _refuse(self, wrong: pl.DataFrame, what: str) -> None:
-        number, body = wrong["number"][0], wrong["body"][0]
+        number, body = wrong[_NUMBER][0], wrong[_BODY][0]
         raise BadInput(
             f"{self.file.name}: line {number} {what}: '{one_line(body, 80)}'.",
             f"So it is in at least {wrong.height} line{'s' if wrong.height > 1 else ''}. {_FORM}",

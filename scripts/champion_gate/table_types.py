@@ -87,28 +87,23 @@ class ColumnTypes:
         names = [column for column in frame.columns if column in self._seen]
         if not names:
             return
-        counts = frame.select(
-            expression.alias(f"{kind}:{column}")
-            for column in names
-            for kind, expression in (
-                ("cells", pl.col(column).count()),
-                ("whole", _stripped(column).cast(pl.Int64, strict=False).count()),
-                ("numbers", to_number(column).count()),
-                ("bools", _to_bool(column).count()),
-            )
-        ).row(0, named=True)
+        cells = _counts(frame, {column: pl.col(column) for column in names})
+        numbers = _counts(frame, {column: to_number(column) for column in names})
+        # What is settled for a column is not asked of it again.
+        all_numbers = [c for c in names if numbers[c] == cells[c] and self._seen[c].whole == self._seen[c].cells]
+        whole = _counts(frame, {c: _stripped(c).cast(pl.Int64, strict=False) for c in all_numbers})
+        bools = _counts(frame, {c: _to_bool(c) for c in names if numbers[c] < cells[c]})
         for column in names:
             seen = self._seen[column]
-            cells, numbers = counts[f"cells:{column}"], counts[f"numbers:{column}"]
-            if seen.cells == seen.numbers and numbers < cells:
+            if seen.cells == seen.numbers and numbers[column] < cells[column]:
                 odd = frame.select(pl.col(column).is_not_null() & to_number(column).is_null()).to_series()
                 row = odd.arg_max() or 0
                 seen.no_number = (first_row + row, str(frame[column][row]))
-            seen.nulls += frame.height - cells
-            seen.cells += cells
-            seen.whole += counts[f"whole:{column}"]
-            seen.numbers += numbers
-            seen.bools += counts[f"bools:{column}"]
+            seen.nulls += frame.height - cells[column]
+            seen.cells += cells[column]
+            seen.whole += whole.get(column, 0)
+            seen.numbers += numbers[column]
+            seen.bools += bools.get(column, 0)
 
     def of(self, column: str, *, nullable: bool = False) -> pl.DataType:
         """Int64, Float64, Float32, Boolean or String.
@@ -182,6 +177,13 @@ def family_of(dtype: pl.DataType) -> str:
     if dtype == pl.Boolean:
         return BOOL
     return NONE if dtype == pl.Null else str(dtype)
+
+
+def _counts(frame: pl.DataFrame, cells: Mapping[str, pl.Expr]) -> dict[str, int]:
+    """How many of these cells are not null, by column."""
+    if not cells:
+        return {}
+    return frame.select(each.count().alias(column) for column, each in cells.items()).row(0, named=True)
 
 
 def to_number(column: str) -> pl.Expr:

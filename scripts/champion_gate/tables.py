@@ -26,16 +26,16 @@ from champion_gate.errors import BadInput
 from champion_gate.table_checks import DOCUMENT, Problems, QueryChecks, Rows
 from champion_gate.table_csv import CsvTable
 from champion_gate.table_files import CSV, JSON_LINES, LETOR, PARQUET, TSV, TableFile, open_file
-from champion_gate.table_groups import QUERY, Grouped, hashes, regrouped, starts, whole_queries
+from champion_gate.table_groups import QUERY, Grouped, hashes, read_ahead, regrouped, starts, whole_queries
 from champion_gate.table_jsonl import JsonLinesTable
 from champion_gate.table_letor import LetorTable
 from champion_gate.table_parquet import ParquetTable
-from champion_gate.table_types import ColumnTypes, ids
+from champion_gate.table_types import ColumnTypes
 from champion_gate.text import one_line
 
 NO_SLICE = "(none)"
 """The slice of queries that have no value in a slice column."""
-_CELLS = 16_000_000
+_CELLS = 8_000_000
 """How many cells of a table memory holds at once, roughly."""
 _LABEL = "label"
 
@@ -172,7 +172,7 @@ class JudgedTable:
         at_once = _at_once(width, max_rows)
         problems = Problems(self.name)
         checks = QueryChecks(problems, columns.document, columns.slices)
-        frames = self._rows(survey.types, at_once, problems)
+        frames = read_ahead(self._rows(survey.types, at_once, problems))
         if not survey.grouped:
             frames = regrouped(frames, survey.rows, at_once, self._scratch)
         for grouped in whole_queries(frames, at_once):
@@ -379,10 +379,9 @@ def _all_differ(found: list[NDArray[np.uint64]]) -> bool:
 
 
 def _slice_names(cells: pl.Series, *, parsed: bool) -> list[str]:
-    if cells.dtype.is_float():
-        whole = ids(cells.fill_nan(None))  # a slice 7.0 is the slice 7
-        cells = cells if whole is None else whole[0]
     names = cells.cast(pl.String).fill_null("").to_list()
+    if cells.dtype.is_float():  # a slice 7.0 is the slice 7
+        names = ["" if name == "NaN" else name.removesuffix(".0") for name in names]
     if not parsed:
         names = [name.lower() if name in ("True", "False", "TRUE", "FALSE") else name for name in names]
     return [name or NO_SLICE for name in names]

@@ -259,7 +259,7 @@ def _registered(
         annotate(
             "warning",
             "Metric missing",
-            f"The run logged no metric {metric}, which the gate will ask for; it has: {had}.",
+            f"The run logged no metric {metric}, which a gate without judged queries asks for; it has: {had}.",
         )
     if chosen is None:
         log(f"The command registered version {own[0].number} itself.")

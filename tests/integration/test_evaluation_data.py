@@ -69,6 +69,21 @@ def test_the_champion_is_not_scored_again_on_the_same_data(cli, rankers, data, t
         assert "was scored on this data before" not in gate(cli, rankers, 3, path, *arguments).stderr
 
 
+def test_a_release_does_not_rest_on_what_a_pull_request_found_nor_on_another_environment(cli, rankers, tmp_path):
+    path = tmp_path / "fourth.parquet"
+    judged.queries(seed=4).write_parquet(path)
+    in_pull_request = {"GITHUB_EVENT_NAME": "pull_request"}
+    assert gate(cli, rankers, 3, path, **in_pull_request).exit_code == 0
+    said = "was scored on this data before"
+    assert said not in gate(cli, rankers, 3, path).stderr
+    assert said in gate(cli, rankers, 3, path).stderr
+    assert said in gate(cli, rankers, 3, path, **in_pull_request).stderr
+    given = ("--model-name", rankers.name, "--version", 3, "--evaluation-data", path)
+    done = cli("validate-model", *given, timeout=300, XDG_CACHE_HOME=None)
+    assert done.exit_code == 0, done.text
+    assert said not in done.stderr
+
+
 def test_a_table_in_the_log_that_was_changed_is_not_used(cli, rankers, data, mlflow_client, tmp_path):
     path = tmp_path / "third.parquet"
     judged.queries(seed=3).write_parquet(path)

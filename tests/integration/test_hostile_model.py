@@ -1,7 +1,7 @@
 """A model that means harm, under every isolation that this machine offers: what it gets, leaves, and can say.
 
-The gate of these tests is a process of its own (scoring_driver.py) in a job of its own: a home with credentials, a
-workspace, a runner's folders, and secrets in its environment.
+The gate of these tests is a process of its own (tests/support/scoring_driver.py) in a job of its own: a home with
+credentials, a workspace, a runner's folders, and secrets in its environment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from champion_gate.isolation import find
 from tests.support import hostile_model
 from tests.support.models import isolations, quick_packages, working, write_model
 
-DRIVER = Path(__file__).parents[1] / "support" / "scoring_driver.py"
+ROOT = Path(__file__).parents[2]
 HOSTILE = Path(hostile_model.__file__)
 SECRET = "s3cret-of-the-job"
 DEEDS = [deed.__name__ for deed in hostile_model.DEEDS]
@@ -69,15 +69,18 @@ class Job:
     def start(self, model: Path, isolation: str, rows: int = 4, **options: object) -> subprocess.Popen[str]:
         working(isolation)
         spec = {"model": str(model), "isolation": isolation, "rows": rows, "options": options}
+        spec |= {"packages": str(self.packages)}
         process = subprocess.Popen(
-            [sys.executable, "-E", "-s", DRIVER, json.dumps(spec | {"packages": str(self.packages)})],
+            [sys.executable, "-s", "-m", "tests.support.scoring_driver", json.dumps(spec)],
             env={
                 "PATH": os.environ["PATH"],
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}",
                 "HOME": str(self.folder / "home"),
                 "GITHUB_OUTPUT": str(self.outputs),
                 "GITHUB_ENV": str(self.variables),
                 "GITHUB_WORKSPACE": str(self.folder / "workspace"),
                 "RUNNER_TEMP": str(self.folder / "temp"),
+                "TMPDIR": str(self.folder / "tmp"),
                 "MLFLOW_TRACKING_TOKEN": SECRET,
                 "AWS_SECRET_ACCESS_KEY": SECRET,
                 "CHAMPION_GATE_SIGNING_KEY": SECRET,
@@ -108,7 +111,7 @@ def packages(tmp_path_factory):
 @pytest.fixture
 def job(tmp_path, packages):
     folder = tmp_path / "a job, with spaces"
-    for name in ("home/.aws", "workspace", "temp"):
+    for name in ("home/.aws", "workspace", "temp", "tmp"):
         (folder / name).mkdir(parents=True)
     (folder / "home" / ".aws" / "credentials").write_text(f"aws_secret_access_key = {SECRET}\n")
     (folder / "workspace" / "train.py").write_text("pass\n")
@@ -237,7 +240,7 @@ def test_where_nobody_shuts_it_in_the_same_model_gets_what_it_wants(job):
                 targets(job, port=port, socket=path, gate=0),
                 " ".join(deeds),
             ],
-            cwd=DRIVER.parents[2],
+            cwd=ROOT,
             env={"SECRET": SECRET},
             capture_output=True,
             text=True,
@@ -292,10 +295,11 @@ def endless(job: Job) -> Path:
 def test_a_model_that_never_answers_is_ended_with_its_children_and_daemons(job, either):
     came, _ = job.run(endless(job), either, timeout=6)
     assert came["error"] == "ModelFailed"
-    failure = "Challenger version 7 of search-ranker cannot be loaded: it was over its time limit of 6 s."
+    failure = "Challenger version 7 of search-ranker cannot be loaded: it was over its time limit of 6 s (scoring-timeout)."
     assert came["message"].startswith(failure), came
     assert "never" in came["message"]
     assert running(token_of(job)) == []
+    assert list((job.folder / "tmp").iterdir()) == []
 
 
 def test_daemons_of_a_model_that_answers_are_ended_too(job, either):

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -308,9 +309,10 @@ def test_no_room_for_a_download_is_the_worlds_fault(s3, tmp_path):
 
 
 @pytest.fixture
-def registry(mlflow_server, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
-    return Registry.connect()
+def registry(mlflow_server):
+    # Connecting sets more of MLflow's variables, which the tests after this one must not see.
+    with mock.patch.dict(os.environ, {"MLFLOW_TRACKING_URI": mlflow_server.uri}):
+        yield Registry.connect()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -129,11 +130,35 @@ def test_a_first_release_needs_no_champion_column(cli, world, tmp_path):
     assert "threshold" in done.text
 
 
+def test_an_artifact_store_that_drips_does_not_hold_up_the_verdict_for_long(cli, proxy, pair, tmp_path):
+    proxy.when("PUT", "mlflow-artifacts").drip()
+    path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
+    done = gate(cli.at(proxy.uri), pair, path, "--registry-timeout", 5)
+    assert (done.exit_code, done.outputs["report-uri"]) == (0, ""), done.text
+    assert any("was not done with it" in line for line in done.annotations("warning"))
+    assert pair.verdict("2")["outcome"] == "passed"
+
+
 def test_the_first_evidence_that_is_given_counts(cli, pair, tmp_path):
     path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
     done = gate(cli, pair, path, "--qrels", tmp_path / "nowhere")
     assert done.exit_code == 0, done.text
     assert done.outputs["basis"] == "judged queries"
+
+
+def test_run_metrics_do_not_replace_what_judged_queries_said(cli, pair, tmp_path):
+    worse = write(tmp_path, judged.scored(DATA, challenger=DATA["poor"], champion=DATA["good"]))
+    assert gate(cli, pair, worse).exit_code == 1
+    before = pair.snapshot()
+    done = cli("validate-model", "--model-name", pair.name, "--metric", "loss", "--max-regression", 0.5)
+    assert done.exit_code == 1
+    assert "judged queries" in done.text
+    assert not done.outputs.get("verdict")
+    assert pair.snapshot() == before
+    # Against another champion it is another question.
+    pair.version(metrics={"loss": 1.0}, alias="champion")
+    done = cli("validate-model", "--model-name", pair.name, "--version", 2, "--metric", "loss")
+    assert done.exit_code == 0, done.text
 
 
 def test_another_champion_than_the_one_that_was_scored_is_refused(cli, pair, tmp_path):
@@ -182,11 +207,37 @@ def test_a_policy_file_and_inputs_that_say_the_same_are_not_both_taken(cli, pair
     (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml").write_text("metrics: [{name: ndcg@10}]")
     path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
     assert gate(cli, pair, path).exit_code == 0
+    (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml").rename(tmp_path / "kept.yml")
+    (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yaml").write_text("metrics: [{name: ndcg@10}]")
+    misnamed = gate(cli, pair, path)
+    assert misnamed.exit_code == 2
+    assert f"{pair.name}.yml" in misnamed.text
+    (tmp_path / ".github" / "champion-gate" / f"{pair.name}.yaml").rename(
+        tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml"
+    )
     for arguments in (("--threshold", 0.5), ("--metric", "val_mrr_at_5"), ("--slice-column", "device")):
         done = gate(cli, pair, path, *arguments)
         assert done.exit_code == 2
         assert arguments[0].lstrip("-") in done.text
-    assert gate(cli, pair, path, CHAMPION_GATE_MAX_REGRESSION="0.1").exit_code == 2
+    for value in ("0.1", "0"):
+        assert gate(cli, pair, path, CHAMPION_GATE_MAX_REGRESSION=value).exit_code == 2
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_policy_file_that_is_there_and_cannot_be_read_is_not_passed_over(cli, pair, tmp_path, kind):
+    file = tmp_path / ".github" / "champion-gate" / f"{pair.name}.yml"
+    file.parent.mkdir(parents=True)
+    {"link": lambda: file.symlink_to("gone.yml"), "pipe": lambda: os.mkfifo(file), "folder": file.mkdir}[kind]()
+    path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
+    done = gate(cli, pair, path)
+    assert done.exit_code == 2, done.text
+    assert f"{pair.name}.yml cannot be read" in done.flat()
+
+
+def test_a_model_whose_name_is_too_long_for_a_policy_file_has_none(cli):
+    done = cli("validate-model", "--model-name", "n" * 255)
+    assert done.exit_code == 2, done.text
+    assert "no registered model" in done.flat()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +265,25 @@ def test_a_policy_that_cannot_be_used_is_bad_input(cli, pair, tmp_path, text, sa
     assert said in done.flat()
     assert not done.outputs.get("verdict")
     assert pair.snapshot() == before
+
+
+def test_the_verdict_of_a_policy_with_very_many_metrics_fits_its_tag(cli, pair, tmp_path):
+    gains = ", ".join(f"{label}: {label / 7:.6f}" for label in range(20))
+    metrics = ", ".join(f"{{name: ndcg@{k}, gain: {{{gains}}}}}" for k in range(1, 51))
+    policy = tmp_path / "policy.yml"
+    policy.write_text(f"metrics: [{metrics}]")
+    path = write(tmp_path, judged.scored(DATA, challenger=DATA["good"], champion=DATA["good"]))
+    done = gate(cli, pair, path, "--policy", policy)
+    assert done.exit_code == 0, done.text
+    assert set(pair.verdict("2")["metric_options"]) == {"all"}
+
+
+def test_slices_are_told_apart_to_the_last_character(cli, pair, tmp_path):
+    device = pl.when(pl.col("device") == "mobile").then(pl.lit("a")).otherwise(pl.lit("a\0"))
+    table = judged.scored(DATA.with_columns(device=device), challenger=DATA["good"], champion=DATA["good"])
+    done = gate(cli, pair, write(tmp_path, table), "--slice-column", "device", "--min-queries", 100)
+    assert done.exit_code == 0, done.text
+    assert sum(check["name"].startswith("slice") for check in pair.verdict("2")["checks"]) == 2
 
 
 def test_a_required_slice_that_is_missing_leaves_it_open(cli, pair, tmp_path):
@@ -333,6 +403,18 @@ def test_a_query_that_a_ranking_lacks_scores_zero_and_is_counted(cli, pair, tmp_
     assert float(done.outputs["metric"]) < 0.7 * float(done.outputs["champion-metric"])
 
 
+def test_a_query_that_only_the_champion_lacks_is_never_a_point_for_the_challenger(cli, pair, tmp_path):
+    good = trec(tmp_path, "good.run", DATA, DATA["good"])
+    some = trec(tmp_path, "some.run", DATA.filter(pl.col("query_id") >= "q00100"), DATA["good"][1200:])
+    done = rank(cli, pair, tmp_path, good, some)
+    assert (done.exit_code, done.outputs.get("verdict", "")) == (2, ""), done.text
+    for word in ("some.run", "100 of the 300", "q00000"):
+        assert word in done.flat()
+    # What neither side answers counts 0 for both.
+    done = rank(cli, pair, tmp_path, some, some)
+    assert done.exit_code == 0, done.text
+
+
 def test_a_missing_ranking_is_named(cli, pair, tmp_path):
     good = trec(tmp_path, "good.run", DATA, DATA["good"])
     done = cli(
@@ -340,3 +422,11 @@ def test_a_missing_ranking_is_named(cli, pair, tmp_path):
     )
     assert done.exit_code == 2
     assert "challenger-ranking" in done.text
+
+
+def test_rankings_without_qrels_are_not_passed_over(cli, pair, tmp_path):
+    good = trec(tmp_path, "good.run", DATA, DATA["good"])
+    rankings = ("--challenger-ranking", good, "--champion-ranking", good)
+    done = cli("validate-model", "--model-name", pair.name, "--metric", "loss", *rankings)
+    assert done.exit_code == 2
+    assert "qrels" in done.text

@@ -232,6 +232,17 @@ def test_what_a_model_leaves_in_its_folders_is_gone(tmp_path, quick):
     assert model.stat().st_mode == mode
 
 
+def test_a_process_that_does_not_start_is_not_the_model_s_fault(tmp_path, monkeypatch, quick):
+    class Broken(isolation.Process):
+        def command(self, program):
+            return ["bash", "-c", "echo no space left on device >&2; exit 125"]
+
+    monkeypatch.setattr(isolation, "find", lambda _: Broken())
+    model = write_model(tmp_path / "model", "def predict(data):\n    return data['a']\n")
+    with pytest.raises(OutsideWorldFailed, match=r"could not be given a process: .* exit code 125.*no space left"):
+        score(model, {"a": np.zeros(1)}, quick)
+
+
 def test_columns_of_another_length_are_a_mistake_of_ours(tmp_path, quick):
     model = write_model(tmp_path / "model", "def predict(data):\n    return data['a']\n")
     mistake = pytest.raises(ValueError, match="column 'a' has 2 values")

@@ -1,7 +1,7 @@
 """A gate in small: one process that scores one model, for tests of what the model can do to it.
 
-`python scoring_driver.py SPEC`: SPEC is JSON with `model`, `isolation` (a name, or a kind), `rows`, `options`, and maybe
-`packages` (a folder to take packages from, before the environment's own). What came is printed as JSON.
+`python -m tests.support.scoring_driver SPEC`: SPEC is JSON with `model`, `isolation` (its name), `rows`,
+`options`, and `packages` (a folder to take packages from, before the environment's own). What came is printed as JSON.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "scripts"), str(Path(__file__).resolve().parents[2])]
-
 from champion_gate import github, isolation, model_environment, signals
 from champion_gate.errors import Cancelled, GateError
 from champion_gate.scoring import Options, open_scorer, read_model
@@ -22,12 +20,10 @@ from tests.support.models import quick_interpreter, working
 
 
 def main(spec):
-    if spec["isolation"] not in ("auto", "sandbox"):
-        how = working(spec["isolation"])
-        isolation.find = lambda _: how
-    if packages := spec.get("packages"):
-        quick = quick_interpreter(Path(packages))
-        model_environment.interpreter_for = lambda *_, **__: quick
+    how = working(spec["isolation"])
+    isolation.find = lambda _: how
+    quick = quick_interpreter(Path(spec["packages"]))
+    model_environment.interpreter_for = lambda *_, **__: quick
     signals.take()
     rows = spec["rows"]
     Path(spec["model"], "data", "gate").write_text(str(os.getpid()))  # a model that looks for us need not search

@@ -1,5 +1,7 @@
 """What the runner is told: outputs that cannot be forged, a summary below its limit, annotations of one line."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +85,32 @@ def test_the_job_is_read_from_the_runner(monkeypatch):
     assert (job.actor, job.commit, job.branch, job.repository) == ("ann", "abc", "main", "acme/search")
     assert job.run_url == "https://git.acme.example/acme/search/actions/runs/42"
     assert job.is_pull_request
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "judges_a_pull_request"),
+    [
+        ({"workflow_run": {"event": "pull_request", "pull_requests": []}}, "workflow_run", True),
+        (
+            {"workflow_run": {"event": "push", "head_repository": {"id": 2}}, "repository": {"id": 1}},
+            "workflow_run",
+            True,
+        ),
+        (
+            {"workflow_run": {"event": "push", "head_repository": {"id": 1}}, "repository": {"id": 1}},
+            "workflow_run",
+            False,
+        ),
+        ({}, "push", False),
+        ({}, "pull_request_target", True),
+    ],
+)
+def test_code_that_nobody_merged_is_told_by_what_started_the_workflow(
+    monkeypatch, tmp_path, event, name, judges_a_pull_request
+):
+    path = tmp_path / "event.json"
+    path.write_text(json.dumps(event))
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(path))
+    monkeypatch.setenv("GITHUB_EVENT_NAME", name)
+    monkeypatch.setenv("GITHUB_REF", "refs/heads/main")
+    assert github.context().is_pull_request is judges_a_pull_request

@@ -125,6 +125,13 @@ def test_more_queries_that_would_not_help_are_not_asked_for():
     decision = judge(PLAIN, p, c)
     assert decision.outcome is Outcome.INCONCLUSIVE
     assert "unlikely to help" in decision.reason
+    # Above the margin, but not surely so: what was measured says how many it would take.
+    p, c = sides(5000, loss=0.018, noise=0.1)
+    decision = judge(PLAIN, p, c)
+    assert decision.outcome is Outcome.INCONCLUSIVE
+    estimate = decision.checks[0].estimate
+    assert estimate.needed < 5000 < estimate.needed_as_measured
+    assert f"about {estimate.needed_as_measured} would settle it" in decision.reason
 
 
 def test_a_champion_at_zero_gives_no_margin():
@@ -217,6 +224,22 @@ def test_small_steps_do_not_walk_downhill_past_the_baseline():
     assert decision.outcome is Outcome.FAILED
     assert "baseline version 0" in decision.reason
     assert judge(text, p, c, baseline=p).outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize("name", ["ndcg@10", "score"])
+def test_the_baselines_own_margin_counts_for_a_metric_with_an_absolute_one_too(name):
+    text = f"metrics: [{{name: {name}, max-loss: 0.4}}]\nbaseline: {{version: 1, max-regression: 0.05}}"
+    asked = policy.from_yaml(text, "policy.yml")
+    p, c = sides(2000, noise=0.02)
+    challenger, champion, baseline = (
+        Side(version, {"score": value}, "d1") for version, value in (("2", 0.5), ("1", 0.5), ("0", 0.6))
+    )
+    measured = {name: figures(p, c, p / 0.8)} if "@" in name else {}
+    decision = decide(asked, Evidence(challenger, champion, Basis.QUERIES, baseline, measured))
+    assert {check.name: check.outcome for check in decision.checks} == {
+        "champion": Outcome.PASSED,
+        "baseline": Outcome.FAILED,
+    }
 
 
 # -- slices

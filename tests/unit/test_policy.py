@@ -88,6 +88,7 @@ def test_the_least_number_of_queries_is_200_or_what_a_rare_collapse_needs():
     assert [found.least_queries(metric, m) for m in (0.0, 0.01, 0.02, 0.5)] == [200, 299, 200, 200]
     named = load("metrics: [{name: ndcg@10, min-queries: 50}]")
     assert named.least_queries(named.metrics[0], 0.001) == 50
+    assert found.least_queries(metric, 5e-324) > 10**9, "the narrowest margin that a float can be"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,11 @@ def test_the_least_number_of_queries_is_200_or_what_a_rare_collapse_needs():
         ("metrics: []", "metrics"),
         ("metrics: [{name: ndcg@10, treshold: 0.5}]", "treshold"),
         ("metrics: [{name: ndcg@10}]\nslice: []", "slice"),
+        ("metrics: [{name: ndcg@10, max_regression: 0.1}]", "did you mean max-regression?"),
+        ("metrics: [{name: recal@5}]", "did you mean recall@5?"),
+        ("metrics: ndcg@10", "a list is asked for"),
+        ("metrics: [{name: ndcg@10, threshold: two}]", "not a number"),
+        ("metrics:\n\t- name: ndcg@10", "line 2: a tab"),
         ("metrics: [{name: ndcg@10, report-only: true}]", "report-only"),
         ("metrics: [{name: ndcg@10}, {name: val_ndcg_at_10}]", "twice"),
         ("metrics: [{name: ndcg@10, threshold: 1.5}]", "out of reach"),
@@ -126,6 +132,14 @@ def test_the_least_number_of_queries_is_200_or_what_a_rare_collapse_needs():
         ("metrics: [{name: !!python/object:os.system x}]", "YAML"),
         ("metrics: [\x00]", "YAML"),
         ("[" * 10_000, "YAML"),
+        ("? [a]\n: 1", "YAML"),
+        ("metrics: [{name: ndcg@10, threshold: 0x" + "f" * 5000 + "}]", "threshold"),
+        ("metrics: [{name: 0x" + "f" * 5000 + "}]", "name"),
+        ('metrics: [{name: ndcg@10}]\nslices: [{column: a, required: ["\\ud800"]}]', "half a character"),
+        (
+            "metrics: [{name: ndcg@10, confidence: 0.9999}]\nslices: [{column: a, required: [x], min-queries: 5}]",
+            "slice a: a confidence of 0.9999 cannot be reached",
+        ),
         ("# " + "x" * 2_000_000, "too long"),
     ],
 )

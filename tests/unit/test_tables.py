@@ -177,6 +177,22 @@ def test_a_slice_is_text_and_none_where_there_is_none(tmp_path, name):
     assert chunk.slices == {"year": ["2024", "(none)", "7"], "new": ["true", "false", "(none)"]}
 
 
+def test_the_name_of_a_slice_does_not_depend_on_the_piece(tmp_path):
+    frame = pl.DataFrame({"query_id": [1, 2, 3], "label": 1, "a": 0.5, "price": [1.5, 2.0, float("nan")]})
+    path = written(tmp_path, frame)
+    for max_rows in (1, 10):
+        table = opened(path, Columns(slices=("price",), scores=("a",)))
+        assert [name for chunk in table.chunks(max_rows) for name in chunk.slices["price"]] == ["1.5", "2", "(none)"]
+
+
+def test_a_column_that_nobody_wants_may_hold_anything(tmp_path):
+    path = tmp_path / "t.jsonl"
+    cells = ["1", '"x"', "true", "null", "[1]", '{"label": 3}', '{"a": {"a": 3}}']
+    path.write_text("".join(f'{{"query_id": {i}, "label": 1, "a": 1, "z": {z}}}\n' for i, z in enumerate(cells)))
+    assert rows_of(opened(path, Columns(scores=("a",))))[0].height == 7
+    assert "column 'z' mixes types" in refused(path, Columns())
+
+
 def test_fields_between_quotation_marks_may_hold_anything(tmp_path, monkeypatch):
     monkeypatch.setattr(table_files, "BLOCK_BYTES", 40)
     frame = scored(10, 3).with_columns(doc=pl.format('a "quoted", name\n\nof {}\r\n', pl.col("doc")))

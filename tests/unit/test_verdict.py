@@ -1,6 +1,7 @@
 """The verdict as a document: canonical, small enough, and bound to what was judged."""
 
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from champion_gate import verdict
 from champion_gate.decision import Outcome
 from champion_gate.errors import Refused
+from champion_gate.gate import judged_version
+from champion_gate.registry import Version
 from champion_gate.verdict import CheckRecord, Facts, JudgedModel, JudgedVersion, Verdict
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
@@ -87,6 +90,19 @@ def test_each_bound_field_is_held_against_the_registry(change, named):
     found = verdict.objections(document(**change), FACTS, NOW)
     assert len(found) == 1
     assert named in found[0]
+
+
+@pytest.mark.parametrize("source", ["é" * 390, "\U0001f600" * 390, "s" * 4000])
+def test_however_long_the_source_the_tag_holds_it_and_is_bound_to_it(source):
+    facts = [
+        replace(FACTS, version=judged_version(Version("m", "7", 2000, "r7", each, "READY", {})))
+        for each in (source, source + "x")
+    ]
+    text = document(version=facts[0].version).canonical()
+    assert len(text) <= 5000
+    again = verdict.parse(text, "champion")
+    assert verdict.objections(again, facts[0], NOW) == []
+    assert "replaced" in verdict.objections(again, facts[1], NOW)[0]
 
 
 @pytest.mark.parametrize("tag", ["", "{}", "passed", '{"schema":2}', "[]", "null", "x" * 5000])
