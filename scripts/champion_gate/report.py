@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from itertools import compress
 from pathlib import Path
@@ -22,8 +22,10 @@ from champion_gate.verdict_view import View, figure, interval, lines, policy_lin
 
 if TYPE_CHECKING:
     from champion_gate.gate import Judged
+    from champion_gate.holds import Hold
     from champion_gate.lineage import Entry
     from champion_gate.move_writes import Moved
+    from champion_gate.timeline import Change, Row, Span
     from champion_gate.training import Trained
 
 MARKS = {Outcome.PASSED.value: "✅", Outcome.FAILED.value: "❌", Outcome.INCONCLUSIVE.value: "❔"}
@@ -38,6 +40,8 @@ _ROWS = 150
 _REASONS = 20
 _QUERIES = 5
 _MOVES = 5
+_BARS = 40
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _BINS_A_SIDE = 6
 _TEXT_SLICES = 20
 _SPECIAL = re.compile(r"[@`\[\]]")  # GitHub looks for mentions, and a reader of the source for links
@@ -219,10 +223,134 @@ def training(trained: Trained) -> tuple[str, str]:
     return _both("training", t=trained, figure=figure)
 
 
-def history(model_name: str, entries: Sequence[Entry]) -> str:
-    """The release log as a Markdown table."""
+def history(
+    model_name: str, rows: Sequence[Row], spans: Sequence[Span], hold: Hold | None, now: int, limit: int = SUMMARY_BYTES
+) -> str:
+    """A model's history as Markdown of at most `limit` bytes: the hold, a chart of champions, a table of all rows.
+
+    `now` is Unix ms. Where it would be too long, the oldest rows are left out, and it says so.
+    """
     template = _templates(markdown).get_template("history.md.j2")
-    return template.render(model_name=model_name, entries=entries, when=when)
+    bars = [span for span in spans if span.version is not None]
+    shown, count = "", len(rows)
+    while True:
+        values = {"rows": [cells(row) for row in rows[:count]], "left_out": len(rows) - count}
+        shown = template.render(
+            values, model_name=model_name, hold=hold, chart=_gantt(bars, now), bars=bars, most=_BARS
+        )
+        shown = _writable(re.sub(r"\n{3,}", "\n\n", shown).strip("\n") + "\n")
+        if len(shown.encode()) <= limit or not count:
+            return shown
+        count //= 2
+
+
+HISTORY_COLUMNS = ("time", "what", "state", "alias", "version", "who", "commit", "verdict", "why")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A line of the history, as texts in the order of `HISTORY_COLUMNS`; not escaped yet, but each is bounded."""
+    if row.change:
+        c = row.change
+        versions = f"{c.from_version or 'none'} → {c.to_version or 'none'}"
+        time = c.until if c.since is None else c.since
+        texts = ["" if time is None else when(time), c.kind, row.mark, c.alias, versions, "", "", "", _said(c)]
+    elif e := row.entry:
+        before, version = e.from_version or "none", e.to_version or "none"
+        versions = f"{version} vs {before}" if e.kind == "gate" else f"{before} → {version}"
+        if not e.is_move and e.kind != "gate":
+            versions = ""
+        texts = [when(e.time), e.kind, row.mark, e.alias, versions, e.actor, e.commit[:8], e.verdict, _notes(e)]
+    else:
+        texts = [""] * len(HISTORY_COLUMNS)
+    return tuple(one_line(text, 300) for text in texts)
+
+
+def _notes(e: Entry) -> str:
+    """What there is to say of an entry, what is out of the ordinary first."""
+    notes = {
+        "recovered by": e.recovered_by,
+        # The reason of an override begins with it.
+        "override:": e.override if e.override not in e.reason else "",
+        "reinstated:": e.reinstated,
+        "approved by": e.approved_by if e.approved_by != e.actor else "",
+    }
+    said = [f"{what} {one_line(note, 120)}" for what, note in notes.items() if note]
+    return "; ".join([*said, *([e.reason] if e.reason else [])])
+
+
+def _said(change: Change) -> str:
+    since, until = (None if time is None else when(time) for time in (change.since, change.until))
+    if since and until:
+        return f"{change.sentence()} (between {since} and {until})"
+    if since or until:
+        return f"{change.sentence()} ({'after' if since else 'before'} {since or until})"
+    return change.sentence()
+
+
+def champions(model_name: str, spans: Mapping[str, Span], at: int, current: Entry | None) -> tuple[str, str]:
+    """What the aliases named at a time (Unix ms), by the log, as Markdown and as text; `current` is the open move."""
+    said = {alias: _sentences(span, at, current) for alias, span in spans.items()}
+    heading = f"Champions of {one_line(model_name, 300)} at {when(at)}, by the release log"
+    lines = [one_line(f"{one_line(alias, 200)}: {' '.join(sentences)}", 3000) for alias, sentences in said.items()]
+    none = "The release log knows of no release at any time."
+    rows = "\n".join(f"- {markdown(line, 3000)}" for line in lines or [none])
+    return f"## {markdown(heading)}\n\n{_writable(rows)}\n", _writable("\n".join([heading, *(lines or [none])]))
+
+
+def _sentences(span: Span, at: int, current: Entry | None) -> list[str]:
+    until = "" if span.until is None else f", until {when(span.until)}"
+    if span.move is None or span.since is None:
+        return [f"none{until}. The log has no earlier release to it.", *_but(span)]
+    by = f"{span.move.kind} by {one_line(span.move.actor or 'unknown', 80)}"
+    version = f"version {span.version}" if span.version else "none"
+    found = [f"{version}, since {when(span.since)} ({by}){until}.", *_but(span)]
+    if current and current.alias == span.alias and span.until is None and current.time <= at:
+        found.append(f"The move {current.run_id} to version {current.to_version or 'none'} is still open.")
+    return found
+
+
+def _but(span: Span) -> list[str]:
+    """What makes a span less certain than it looks."""
+    found = [f"It was {_said(span.change)}."] if span.change and not span.change.late else []
+    found += [f"There was a {_said(span.change)}."] if span.change and span.change.late else []
+    if not span.sure:
+        found.append("The clocks of the jobs contradict the order of the moves; these times are the nearest that fit.")
+    return found
+
+
+def _gantt(bars: Sequence[Span], now: int) -> list[_Ready]:
+    """The lines of a Mermaid chart of the newest champions; empty where there is none.
+
+    Nothing of others gets into it but version numbers and well-formed aliases, behind a number.
+    https://mermaid.js.org/syntax/gantt.html
+    """
+    drawn = sorted(bars, key=lambda span: span.since or 0)[-_BARS:]
+    if not drawn:
+        return []
+    first, last = drawn[0].since or 0, max(now, *(span.since or 0 for span in drawn))
+    days = "%Y-%m-%d" if last - first > 3 * 24 * 3600 * 1000 else "%m-%d %H:%M"
+    found = ["gantt", "    dateFormat YYYY-MM-DD HH:mm:ss", f"    axisFormat {days}"]
+    aliases = list(dict.fromkeys(span.alias for span in bars))
+    for number, alias in enumerate(aliases, 1):
+        of_alias = [span for span in drawn if span.alias == alias]
+        if of_alias:
+            name = f" {alias}" if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", alias) else ""
+            found.append(f"    section {number}{name}")
+        for span in of_alias:
+            back = span.next_move is not None and span.next_move.kind == "rollback"
+            state = "crit, " if back else "active, " if span.until is None else "done, "
+            since = span.since or 0
+            until = max(since + 1000, now if span.until is None else span.until)
+            times = [when(time).replace("T", " ").rstrip("Z") for time in (since, until)]
+            label = f"version {_digits(span.version)}"
+            if span.change:
+                label += f" then {_digits(span.change.to_version)} by others"
+            found.append(f"    {label} :{state}{', '.join(times)}")
+    return [_Ready(line) for line in found]
+
+
+def _digits(version: str | None) -> str:
+    return version if version and re.fullmatch(r"[0-9]{1,9}", version) else "none" if version is None else "x"
 
 
 def error(failure: GateError) -> str:
@@ -232,4 +360,6 @@ def error(failure: GateError) -> str:
 
 def when(milliseconds: int) -> str:
     """A time of MLflow (Unix ms) in ISO 8601, UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # A run may be given any start; years beyond 1 to 9999 have no date.
+    seconds = min(max(milliseconds // 1000, -62135596800), 253402300799)
+    return f"{(_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()}Z"

@@ -1,7 +1,7 @@
 """What `history` shows: a mark for each entry, what others did between the moves, and who was champion when. Pure.
 
-The order of moves is the log's (see `lineage.in_order`); their times are the clocks of the jobs that made them, which may
-be wrong. Where a time contradicts the order, the order holds: see `moments`.
+The order of moves is the log's (see `lineage.in_order`); their times are by the clocks of the jobs that made them,
+which may be wrong. Where a time contradicts the order, the order holds: see `moments`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from champion_gate import lineage
@@ -22,7 +22,7 @@ LATE_WRITE = "late write"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TIME = re.compile(
     r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})"
-    r"(?:[Tt ]([0-9]{2}):?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]{1,9}))?)?\s*([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
+    r"(?:[Tt ]([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:[.,]([0-9]{1,9}))?)?)?\s*([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
 )
 
 
@@ -107,13 +107,12 @@ def tell(entries: Sequence[Entry], aliases: Mapping[str, str] | None, open_move:
     `aliases` is None where they changed while they were read: what others did since the last move is left out then.
     """
     counts = {e.run_id for e in lineage.counted(entries)}
-    current = next((e for e in entries if e.is_move and e.run_id == open_move and e.run_id in counts), None)
+    current = next((e for e in entries if e.is_move and e.run_id == open_move and e.state == lineage.OPEN), None)
     ordered = lineage.in_order(entries)
     times = moments(ordered)
     moves = [move for move in ordered if move.run_id in counts]
-    changes, found_last = _changes(entries, moves, times), []
-    if aliases is not None:
-        found_last = _changed_since(entries, moves, times, aliases, current)
+    changes = _changes(moves, times)
+    found_last = [] if aliases is None else _changed_since(entries, moves, times, aliases, current)
     late = {change.late.run_id for change in [*changes.values(), *found_last] if change.late}
     places: list[tuple[tuple[int, int, int], Row]] = []
     for entry in entries:
@@ -166,11 +165,15 @@ def moments(ordered: Sequence[Entry]) -> dict[str, tuple[int, bool, int]]:
 def champions_at(story: Story, time: int, alias: str | None = None) -> dict[str, Span]:
     """What was champion at a time (Unix ms) by the log, by alias; of `alias` only, if it is given.
 
-    A move counts from the start of its run on, as `moments` has it; of several of one moment the last in order counts.
+    A move counts from the second in which its run began, as `moments` has it; of several of one second the last in
+    order counts.
     """
-    found: dict[str, Span] = {} if alias is None else {alias: Span(alias, None, None, None, None, None, None, True)}
+    found: dict[str, Span] = (
+        {} if alias is None else {alias: Span(alias, None, None, None, None, None, None, sure=True)}
+    )
     for span in story.spans:
-        if alias in (None, span.alias) and (span.since is None or span.since <= time):
+        # To the second, as times are shown: what is said to be "since" a time is so at that time, too.
+        if alias in (None, span.alias) and (span.since is None or span.since // 1000 <= time // 1000):
             found[span.alias] = span
     return found
 
@@ -227,9 +230,7 @@ def _mark(entry: Entry, counts: bool, open_move: str, late: bool) -> str:
     return ", ".join(mark for mark, holds in marks.items() if holds)
 
 
-def _changes(
-    entries: Sequence[Entry], moves: Sequence[Entry], times: Mapping[str, tuple[int, bool, int]]
-) -> dict[str, Change]:
+def _changes(moves: Sequence[Entry], times: Mapping[str, tuple[int, bool, int]]) -> dict[str, Change]:
     """Where a move (by run id) started from something else than the one before it had left.
 
     Only finished moves are asked: without a lock, others may have read the alias just before it moved.
@@ -237,18 +238,21 @@ def _changes(
     found: dict[str, Change] = {}
     left: dict[str, str | None] = {}
     last: dict[str, Entry] = {}
+    undone: dict[tuple[str, str | None], Entry] = {}
     for move in moves:
+        alias, here = move.alias, move.from_version
+        if move.state == lineage.UNDONE and move.recovered_by:
+            undone[alias, move.to_version] = move  # as `lineage.late_write` looks for it
         if move.state != lineage.DONE:
             continue
-        alias, here = move.alias, move.from_version
+        was, before = left.get(alias), last.get(alias)
         # What a promotion onwards dropped may have been kept, where the registry refused.
-        kept = last[alias].to_version if alias in last and left.get(alias) is None else None
-        if here != left.get(alias) and (here is None or here != kept):
-            since = times[last[alias].run_id][0] if alias in last else None
-            before = [e for e in entries if not e.is_move or times[e.run_id][2] < times[move.run_id][2]]
-            late = lineage.late_write(before, alias, here) if here else None
-            found[move.run_id] = Change(alias, left.get(alias), here, since, times[move.run_id][0], late)
-            left[alias] = here
+        kept = before is not None and was is None and here == before.to_version
+        if here != was and not kept:
+            late = undone.get((alias, here)) if before else None
+            since = times[before.run_id][0] if before else None
+            found[move.run_id] = Change(alias, was, here, since, times[move.run_id][0], late)
+        left[alias] = here
         lineage.apply(left, move)
         last[alias] = move
     return found
@@ -263,9 +267,10 @@ def _changed_since(
 ) -> list[Change]:
     """Where an alias names something else now than the last move left, and no open move may have set it."""
     found = []
+    under_way = {current.alias: current.to_version, **current.after} if current else {}
     for alias, wanted in sorted(lineage.replay(entries).items()):
         here = aliases.get(alias)
-        if here == wanted or (current and alias in current.after and current.after[alias] == here):
+        if here in (wanted, under_way.get(alias, wanted)):
             continue
         setters = [m for m in moves if m.state == lineage.DONE and (alias == m.alias or alias in m.after)]
         if wanted is None and any(m.alias == alias and m.to_version == here for m in setters[-1:]):
@@ -296,16 +301,13 @@ def _spans(
     since_last = {change.alias: change for change in found_last}
     done = [move for move in moves if move.state == lineage.DONE]
     for alias in dict.fromkeys(move.alias for move in done):
-        before: Entry | None = None
-        version: str | None = None
-        since: int | None = None
-        for move in [m for m in done if alias == m.alias or (alias == m.from_alias and version == m.to_version)]:
-            time = times[move.run_id][0]
-            sure = times[move.run_id][1] and (before is None or times[before.run_id][1])
-            change = changes.get(move.run_id) if move.alias == alias else None
-            found.append(Span(alias, version, since, time, before, move, change, sure))
-            before, since = move, time
-            version = move.to_version if move.alias == alias else None
-        sure = before is None or times[before.run_id][1]
-        found.append(Span(alias, version, since, None, before, None, since_last.get(alias), sure))
+        span = Span(alias, None, None, None, None, None, None, sure=True)
+        for move in done:
+            sets = move.alias == alias
+            if sets or (move.from_alias == alias and span.version == move.to_version):
+                time, sure, _ = times[move.run_id]
+                change = changes.get(move.run_id) if sets else None
+                found.append(replace(span, until=time, next_move=move, change=change, sure=span.sure and sure))
+                span = Span(alias, move.to_version if sets else None, time, None, move, None, None, sure)
+        found.append(replace(span, change=since_last.get(alias)))
     return found

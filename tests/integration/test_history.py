@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timezone
 
 from tests.support.cli import COMMIT
 from tests.support.steps import history, promote, released, rollback, validated
@@ -126,3 +126,108 @@ def test_hostile_reason_is_text_in_table_summary_and_json(cli, world, tmp_path):
     assert "<b>" not in done.summary
     assert json.loads(history(cli, world).stdout)[0]["reason"] == hostile
     assert not (tmp_path / "pwned").exists()
+
+
+# -- marks, what others did, and what was when
+
+
+def test_a_killed_promotion_is_open_then_recovered_and_one_that_is_not_named_was_abandoned(cli, world):
+    first = released(cli, world, 0.80)
+    second = released(cli, world, 0.82)
+    last = world.log("promotion")[-1].info.run_id
+    # As a job leaves it that was killed before its last two writes.
+    world.client.set_tag(last, "gate.state", "open")
+    world.client.set_registered_model_tag(world.name, "gate.open_move", last)
+    assert history(cli, world).json()[0]["mark"] == "open"
+    assert "is still open" in cli("history", "--model-name", world.name, "--at", "2999-01-01").flat()
+    world.client.delete_registered_model_tag(world.name, "gate.open_move")
+    rows = history(cli, world).json()
+    assert [(row["kind"], row["mark"]) for row in rows[:2]] == [
+        ("by hand", "moved by others"),
+        ("promotion", "abandoned"),
+    ], "the alias is not where the log says, and the move that was to set it is given up"
+    assert (rows[0]["from"], rows[0]["to"], rows[0]["actor"], rows[0]["between"][1]) == (first, second, "", None)
+    world.client.set_tag(last, "gate.state", "done")
+    world.client.set_tag(last, "gate.recovered_by", "bob")
+    row = history(cli, world).json()[0]
+    assert (row["mark"], row["recovered_by"]) == ("done, recovered", "bob")
+    assert "recovered by bob" in cli("history", "--model-name", world.name).flat()
+
+
+def test_an_alias_moved_by_hand_is_shown_as_moved_by_others(cli, world):
+    first = released(cli, world, 0.80)
+    by_hand = world.version(0.81, alias="champion")
+    row = history(cli, world).json()[0]
+    assert (row["kind"], row["mark"], row["alias"], row["from"], row["to"], row["run_id"]) == (
+        *("by hand", "moved by others", "champion", first, by_hand, ""),
+    )
+    assert f"moved by others: {first} -> {by_hand}" in cli("history", "--model-name", world.name).stdout
+    number = validated(cli, world, 0.84)
+    done = promote(cli, world, "--expect-champion", by_hand)
+    assert done.exit_code == 0, done.text
+    rows = [row for row in history(cli, world).json() if row["kind"] != "gate"]
+    assert [(row["kind"], row["from"], row["to"]) for row in rows] == [
+        ("promotion", by_hand, number),
+        ("by hand", first, by_hand),
+        ("promotion", None, first),
+    ]
+    assert rows[1]["between"] == [rows[2]["time"], rows[0]["time"]]
+    assert not [row for row in history(cli, world, "--champion-alias", "eu").json() if row["kind"] == "by hand"]
+
+
+def test_what_was_champion_at_a_time(cli, world):
+    released(cli, world, 0.80)
+    second = released(cli, world, 0.82)
+    started = [run.info.start_time for run in world.log("promotion")]
+    seconds = [datetime.fromtimestamp(time // 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") for time in started]
+    now = history(cli, world, "--at", seconds[1]).json()
+    assert (now["model"], now["at"]) == (world.name, seconds[1])
+    champion = now["champions"]["champion"]
+    assert (champion["version"], champion["actor"], champion["kind"], champion["since"], champion["until"]) == (
+        *(second, "ada", "promotion", seconds[1], None),
+    )
+    assert champion["run_id"] == world.log("promotion")[1].info.run_id
+    assert (champion["moved_by_others"], champion["clocks_agree"], champion["open_move"]) == (None, True, "")
+    before = history(cli, world, "--at", "2020-02-29", "--champion-alias", "champion").json()["champions"]["champion"]
+    assert (before["version"], before["since"], before["until"], before["actor"]) == (None, None, seconds[0], "")
+    done = cli("history", "--model-name", world.name, "--at", "2999-01-01T00:00+01:00")
+    assert f"champion: version {second}, since {seconds[1]} (promotion by ada)." in done.stdout
+    assert f"champion\\\\: version {second}, since" in done.summary
+    other = history(cli, world, "--at", "2999-01-01", "--champion-alias", "eu").json()
+    assert other["champions"]["eu"]["version"] is None
+
+
+def test_a_time_that_is_none_is_bad_input_and_a_deleted_log_is_an_error_at_any_time(cli, world, mlflow_client):
+    released(cli, world, 0.80)
+    done = history(cli, world, "--at", "yesterday")
+    assert done.exit_code == 2
+    assert "2026-11-25T14:30:00Z" in done.text
+    mlflow_client.delete_experiment(world.log_experiment)
+    assert history(cli, world, "--at", "2026-11-25").exit_code == 3
+
+
+def test_a_hold_comes_first_and_the_summary_has_one_chart_and_the_table(cli, world):
+    released(cli, world, 0.80)
+    released(cli, world, 0.82)
+    rollback(cli, world, "--hold", reason="clicks fell by a tenth")
+    done = cli("history", "--model-name", world.name)
+    assert done.stdout.startswith("ON HOLD, nothing is promoted: ada set it on ")
+    assert "clicks fell by a tenth" in done.stdout.splitlines()[0]
+    assert done.summary.index("On hold") < done.summary.index("```mermaid") < done.summary.index("| time |")
+    assert done.summary.count("```mermaid") == 1
+    listed = history(cli, world)
+    assert listed.json()[0]["kind"] == "rollback"
+    assert "ON HOLD" in listed.stderr
+
+
+def test_overrides_and_reinstatements_are_in_it(cli, world):
+    released(cli, world, 0.80)
+    move = world.log("promotion")[-1].info.run_id
+    for name in ("override", "reinstated"):
+        world.client.set_tag(move, f"gate.{name}", f"because of {name}")
+    row = history(cli, world).json()[0]
+    assert (row["mark"], row["override"]) == ("done, override, reinstated", "because of override")
+    assert row["reinstated"] == "because of reinstated"
+    assert set(row) >= {"recovered_by", "approved_by"}
+    table = cli("history", "--model-name", world.name).flat()
+    assert "override: because of override; reinstated: because of reinstated" in table

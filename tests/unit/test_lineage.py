@@ -1,43 +1,10 @@
 """What the release log's entries say of the past."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from champion_gate import lineage
-from champion_gate.lineage import Entry
-
-
-class Log:
-    """Builds entries as commands would write them."""
-
-    def __init__(self):
-        self.entries = []
-
-    def add(self, kind, from_version, to_version, state="done", alias="champion", **fields):
-        number = len(self.entries) + 1
-        values = {
-            "run_id": f"r{number}",
-            "kind": kind,
-            "state": state,
-            "alias": alias,
-            "from_version": from_version,
-            "to_version": to_version,
-            "previous": None,
-            "operation_id": f"o{number}",
-            "fence": number,
-            "actor": "ann",
-            "commit": "c",
-            "reason": "",
-            "verdict": "",
-            "time": 1000 + number,
-            "model_created": 1,
-            **fields,
-        }
-        self.entries.append(Entry(**values))
-        return self
-
-    def promote(self, from_version, to_version, **fields):
-        return self.add("promotion", from_version, to_version, **fields)
-
-    def roll_back(self, from_version, to_version, **fields):
-        return self.add("rollback", from_version, to_version, **fields)
+from tests.support.log_entries import Log
 
 
 def test_a_rollback_goes_to_the_champion_before():
@@ -107,3 +74,56 @@ def test_a_dropped_alias_is_known_only_while_its_promotion_is_the_last_move():
     assert lineage.last_promotion_from(log.entries, "champion", "other") is None
     log.promote("1", "2", from_alias="challenger").roll_back("2", "1")
     assert lineage.last_promotion_from(log.entries, "champion", "challenger") is None
+
+
+def test_moves_of_one_fence_follow_each_other_by_their_links():
+    log = (
+        Log()
+        .promote(None, "1", fence=0, time=90)
+        .promote("1", "2", fence=0, time=50)
+        .promote("2", "3", fence=0, time=70)
+    )
+    assert [move.to_version for move in lineage.in_order(log.entries)] == ["1", "2", "3"]
+
+
+def test_where_links_say_nothing_moves_of_one_fence_are_in_the_order_of_their_clocks():
+    log = Log().promote("7", "8", fence=3, time=20).promote("5", "6", fence=3, time=10)
+    assert [move.to_version for move in lineage.in_order(log.entries)] == ["6", "8"]
+
+
+def test_the_log_replayed_is_what_the_moves_set_and_dropped():
+    log = Log().promote(None, "1", after={"champion": "1"})
+    log.promote("1", "2", after={"previous-champion": "1", "champion": "2"})
+    log.roll_back("2", "1", after={"previous-champion": None, "champion": "1", "rolled-back": "2"})
+    assert lineage.replay(log.entries) == {"champion": "1", "previous-champion": None, "rolled-back": "2"}
+
+
+def test_a_replay_goes_by_fences_and_leaves_out_what_does_not_count():
+    log = Log().promote(None, "1", time=9000).promote("1", "2", time=10)
+    log.promote("2", "3", state="undone").promote("2", "4", state="open").promote("2", "5", earlier_model=True)
+    log.promote("1", "6", operation_id="o2").add("gate", "2", "7").add("hold release", None, None, alias="")
+    assert lineage.replay(log.entries) == {"champion": "2"}
+    assert lineage.replay([]) == {}
+
+
+def test_a_champion_alias_that_a_promotion_came_from_is_dropped_if_it_still_named_that_version():
+    log = Log().promote(None, "1", alias="staging").promote(None, "1", from_alias="staging")
+    assert lineage.replay(log.entries) == {"staging": None, "champion": "1"}
+    log.promote(None, "2", alias="staging").promote("1", "3", from_alias="staging")
+    assert lineage.replay(log.entries) == {"staging": "2", "champion": "3"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_replay_is_the_same_in_whatever_order_and_with_whatever_clocks_the_log_is_read(data):
+    log, aliases = Log(), {}
+    for _ in range(data.draw(st.integers(1, 8))):
+        alias = data.draw(st.sampled_from(["champion", "champion-eu"]))
+        to_version, state = data.draw(st.sampled_from("12345")), data.draw(st.sampled_from(["done", "undone", "open"]))
+        after = {f"previous-{alias}": aliases.get(alias), alias: to_version}
+        log.promote(
+            aliases.get(alias), to_version, state=state, alias=alias, after=after, time=data.draw(st.integers(0, 99))
+        )
+        if state == "done":
+            aliases |= after
+    assert lineage.replay(data.draw(st.permutations(log.entries))) == aliases
