@@ -33,5 +33,5 @@ def parse(tag: str) -> Hold:
     try:
         found = json.loads(tag)
         return Hold(*(str(found[name]) for name in ("who", "when", "why")))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Hold("somebody", "an unknown day", tag)

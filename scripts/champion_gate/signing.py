@@ -19,17 +19,20 @@ _PREFIX = "hmac-sha256"
 def usable(keys: Sequence[str]) -> tuple[str, ...]:
     """The keys, if they can be keys; the first one signs, all of them are tried when a signature is checked.
 
+    Space around a key is no part of it: a variable loses it on the way, a command line does not.
+
     Raises:
         BadInput: one is so short that it could be guessed.
     """
-    for key in keys:
+    found = tuple(dict.fromkeys(key.strip() for key in keys))
+    for key in found:
         if len(key.encode()) < _SHORTEST:
             raise BadInput(
                 f"A signing-key has {len(key.encode())} bytes.",
                 f"A key below {_SHORTEST} bytes could be guessed from a signed verdict.",
                 "Make one, for example: openssl rand -hex 32",
             )
-    return tuple(dict.fromkeys(keys))
+    return found
 
 
 def sign(text: str, key: str) -> str:

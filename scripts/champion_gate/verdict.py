@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from champion_gate import signing
 from champion_gate.decision import Outcome
@@ -41,14 +41,14 @@ class JudgedModel(_Document):
     """The registered model: its name and, since a name can be used again, when it was made (Unix ms)."""
 
     name: str
-    created: int
+    created: StrictInt
 
 
 class JudgedVersion(_Document):
     """The judged version; `created` is in Unix ms, `source` where its files are."""
 
     number: str
-    created: int
+    created: StrictInt
     run_id: str
     source: str
 
@@ -141,17 +141,24 @@ def signed(canonical: str, keys: Sequence[str]) -> str:
 def parse(tag: str, alias: str, keys: Sequence[str] = ()) -> Verdict:
     """The verdict that a tag holds; with keys, only if one of them signed it.
 
+    The tag must be spelled as this gate spells it, byte for byte: of two spellings, or of a name that stands there
+    twice, another reader could read something else than what was signed.
+
     Raises:
         Refused: it holds none that can be read, or its signature is missing or wrong.
     """
     try:
-        document = json.loads(tag)
+        document = json.loads(tag, object_pairs_hook=_each_name_once)
         if not isinstance(document, dict):
             raise ValueError("it is no JSON object")  # noqa: TRY004, TRY301  (one way out for all that is no verdict)
+        canonical = _dump(document) == tag
         signature = document.pop(_SIGNATURE, None)
         if keys:
             _check_signature(_dump(document), signature, alias, keys)
-        return Verdict.model_validate_json(_dump(document))
+        found = Verdict.model_validate_json(_dump(document))
+        if not canonical:
+            raise ValueError("it is not spelled as this gate writes it")  # noqa: TRY301
+        return found  # noqa: TRY300
     except (ValidationError, ValueError, RecursionError) as error:
         where, why = "the document", str(error)
         if isinstance(error, ValidationError):
@@ -177,6 +184,13 @@ def _check_signature(canonical: str, signature: object, alias: str, keys: Sequen
             "The verdict was changed after the gate, or signed with a key that this promotion does not have.",
             "Run validate-model again. If nobody changed the keys, look into the tag's history: somebody forged it.",
         )
+
+
+def _each_name_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands in it twice")
+    return found
 
 
 def _dump(document: object) -> str:
