@@ -57,7 +57,8 @@ class Change:
         if self.late is None:
             return f"moved by others: {moved}"
         by = one_line(self.late.recovered_by, 80)
-        return f"late write of move {self.late.run_id}, which {by} had undone: {moved}; the next action repairs it"
+        now = "; the next action repairs it" if self.until is None else ""
+        return f"late write of move {self.late.run_id}, which {by} had undone: {moved}{now}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,8 @@ def _changes(moves: Sequence[Entry], times: Mapping[str, tuple[int, bool, int]])
         kept = before is not None and was is None and here == before.to_version
         if here != was and not kept:
             late = undone.get((alias, here)) if before else None
-            since = times[before.run_id][0] if before else None
+            witness = late or before
+            since = times[witness.run_id][0] if witness else None
             found[move.run_id] = Change(alias, was, here, since, times[move.run_id][0], late)
         left[alias] = here
         lineage.apply(left, move)
@@ -268,15 +270,16 @@ def _changed_since(
     """Where an alias names something else now than the last move left, and no open move may have set it."""
     found = []
     under_way = {current.alias: current.to_version, **current.after} if current else {}
+    setters = {alias: m for m in moves if m.state == lineage.DONE for alias in (m.alias, *m.after)}
     for alias, wanted in sorted(lineage.replay(entries).items()):
         here = aliases.get(alias)
         if here in (wanted, under_way.get(alias, wanted)):
             continue
-        setters = [m for m in moves if m.state == lineage.DONE and (alias == m.alias or alias in m.after)]
-        if wanted is None and any(m.alias == alias and m.to_version == here for m in setters[-1:]):
+        last = setters[alias]
+        if wanted is None and last.alias == alias and last.to_version == here:
             continue  # a promotion onwards was to drop it, and the registry refused
         late = _late(entries, alias, here)
-        found.append(Change(alias, wanted, here, times[setters[-1].run_id][0] if setters else None, None, late))
+        found.append(Change(alias, wanted, here, times[(late or last).run_id][0], None, late))
     return found
 
 
@@ -299,10 +302,15 @@ def _spans(
 ) -> list[Span]:
     found: list[Span] = []
     since_last = {change.alias: change for change in found_last}
-    done = [move for move in moves if move.state == lineage.DONE]
-    for alias in dict.fromkeys(move.alias for move in done):
+    of_alias: dict[str, list[Entry]] = {}
+    for move in moves:
+        if move.state == lineage.DONE:
+            of_alias.setdefault(move.alias, []).append(move)
+            if move.from_alias in of_alias and move.from_alias != move.alias:
+                of_alias[move.from_alias].append(move)
+    for alias, setting in of_alias.items():
         span = Span(alias, None, None, None, None, None, None, sure=True)
-        for move in done:
+        for move in setting:
             sets = move.alias == alias
             if sets or (move.from_alias == alias and span.version == move.to_version):
                 time, sure, _ = times[move.run_id]

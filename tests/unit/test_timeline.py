@@ -137,9 +137,12 @@ def test_a_late_write_of_a_superseded_move_is_told_apart():
     (row,) = [row for row in story(log, {"champion": "2"}).rows if row.change]
     assert (row.change.kind, row.mark, row.change.late.run_id) == ("late write", "late write", "r2")
     assert marks(log, {"champion": "2"})["r2"] == "undone, recovered, late write"
+    assert row.change.sentence() == "late write of move r2, which bob had undone: 1 -> 2; the next action repairs it"
+    assert (row.change.since, row.change.until) == (1002, None)
     assert changes(log, {"champion": "1"}) == [], "it was repaired"
-    after = log.promote("2", "3")
-    assert marks(after, {"champion": "3"})["late write"] == "late write"
+    (row,) = [row for row in story(log.promote("2", "3"), {"champion": "3"}).rows if row.change]
+    assert (row.mark, row.change.since, row.change.until) == ("late write", 1002, 1003)
+    assert "repairs" not in row.change.sentence()
     other = Log().promote(None, "1").promote("1", "2", state="undone").promote("2", "3")
     assert marks(other)["by hand"] == "moved by others", "nobody else undid that move"
 
