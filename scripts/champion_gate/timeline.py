@@ -57,8 +57,9 @@ class Change:
         if self.late is None:
             return f"moved by others: {moved}"
         by = one_line(self.late.recovered_by, 80)
+        settled = f"{by} had settled" if by else "had been given up"
         now = "; the next action repairs it" if self.until is None else ""
-        return f"late write of move {self.late.run_id}, which {by} had undone: {moved}{now}"
+        return f"late write of move {self.late.run_id}, which {settled}: {moved}{now}"
 
 
 @dataclass(frozen=True)
@@ -278,20 +279,9 @@ def _changed_since(
         last = setters[alias]
         if wanted is None and last.alias == alias and last.to_version == here:
             continue  # a promotion onwards was to drop it, and the registry refused
-        late = _late(entries, alias, here)
+        late = lineage.late_write(entries, alias, here)
         found.append(Change(alias, wanted, here, times[(late or last).run_id][0], None, late))
     return found
-
-
-def _late(entries: Sequence[Entry], alias: str, here: str | None) -> Entry | None:
-    if here is None:
-        return None
-    if champion := lineage.late_write(entries, alias, here):
-        return champion
-    # The same of an alias that a move sets beside its champion's.
-    undone = [e for e in lineage.counted(entries) if e.is_move and e.state == lineage.UNDONE and e.recovered_by]
-    late = [e for e in undone if e.alias != alias and e.after.get(alias) == here]
-    return max(late, key=lambda e: e.fence, default=None)
 
 
 def _spans(

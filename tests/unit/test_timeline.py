@@ -137,7 +137,7 @@ def test_a_late_write_of_a_superseded_move_is_told_apart():
     (row,) = [row for row in story(log, {"champion": "2"}).rows if row.change]
     assert (row.change.kind, row.mark, row.change.late.run_id) == ("late write", "late write", "r2")
     assert marks(log, {"champion": "2"})["r2"] == "undone, recovered, late write"
-    assert row.change.sentence() == "late write of move r2, which bob had undone: 1 -> 2; the next action repairs it"
+    assert row.change.sentence() == "late write of move r2, which bob had settled: 1 -> 2; the next action repairs it"
     assert (row.change.since, row.change.until) == (1002, None)
     assert changes(log, {"champion": "1"}) == [], "it was repaired"
     (row,) = [row for row in story(log.promote("2", "3"), {"champion": "3"}).rows if row.change]
