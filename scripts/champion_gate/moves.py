@@ -102,11 +102,13 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         return Moved(model.name, "promotion", to_alias, previous, number, False, run_id, reason, asked.dry_run)
     _not_on_hold(model)
     version = registry.version(model.name, number)
-    champion_of(registry, model, to_alias, release_log)  # tells "gone" from "never released"
+    if champion is None:
+        champion_of(registry, model, to_alias, release_log)  # tells "gone" from "never released"
     _not_quarantined(entries, number, asked.reinstate)
     judged, why = _verdict(registry, model, version, champion or NONE, asked, job)
-    if asked.override_reason:
-        why = f"OVERRIDE by {asked.approved.by}: {asked.override_reason.rstrip('.')}. The verdict says: {why}"
+    override = "" if judged else asked.override_reason  # a verdict that allows it needs none
+    if override:
+        why = f"OVERRIDE by {asked.approved.by}: {override.rstrip('.')}. The verdict says: {why}"
         annotate("warning", "Override", f"Version {number} is promoted against its verdict. {why}")
     now = _now()
     run_tags = {
@@ -122,12 +124,12 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         "gate.verdict": judged.outcome.value if judged else NONE,
         "gate.verdict_run": judged.gate_run_id if judged else "",
         "gate.policy_digest": judged.policy_digest if judged else "",
-        "gate.override": asked.override_reason,
+        "gate.override": override,
         "gate.reinstated": asked.reinstate,
         "gate.reason": why,
     }
     tags = version_tags("promotion", run_tags)
-    marks = {"gate.override": asked.override_reason, "gate.reinstated": asked.reinstate}
+    marks = {"gate.override": override, "gate.reinstated": asked.reinstate}
     tags[number] |= {key: value for key, value in marks.items() if value}
     plan = Plan(
         "promotion",
@@ -170,6 +172,9 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
     previous_alias = _previous_alias(entries, champion_alias)
     if again := _same_job(entries, champion_alias, job):
         said = f"This job took version {again.from_version} back already."
+        return _moved_before(model, again, said, asked.dry_run)
+    if again := _finished_for_another(entries, turn.settled, asked, serving):
+        said = f"{one_line(again.actor, 80)} had begun to take version {again.from_version} back; that is finished now."
         return _moved_before(model, again, said, asked.dry_run)
     if serving is None:
         champion_of(registry, model, champion_alias, release_log)  # tells "gone" from "never released"
@@ -338,7 +343,8 @@ def _verdict(
         if not asked.approved.by_reviewer:
             raise _no_reviewer() from refused
         return None, f"{refused.what} {refused.why}"
-    if unverified := asked.expected.unverified(judged):
+    files = judged.artifacts_digest if asked.verify_artifacts else None  # `_passed_verdict` compared them
+    if unverified := replace(asked.expected, artifacts_digest=files).unverified(judged):
         log(f"Recorded, not verified: {', '.join(unverified)}.")
     return judged, " ".join(check.reason for check in judged.checks if check.counts)
 
@@ -386,6 +392,27 @@ def _same_job(entries: Sequence[Entry], alias: str, job: Context) -> Entry | Non
     """The rollback that this very job (by GITHUB_RUN_ID) made before: re-running a job is not a second rollback."""
     rollbacks = [e for e in lineage.finished(entries, alias) if e.kind == "rollback"]
     return next((e for e in reversed(rollbacks) if job.run_id and e.github_run == job.run_id), None)
+
+
+def _finished_for_another(
+    entries: Sequence[Entry], settled: frozenset[str], asked: Rollback, serving: str | None
+) -> Entry | None:
+    """The rollback that another job left open and this one just finished, if it is what is asked for here, too.
+
+    Who saw the bad champion, and asks to take it back after a job that did so was killed, does not mean the good one.
+    """
+    last = lineage.expected(entries, asked.champion_alias)
+    if last is None or last.kind != "rollback" or last.run_id not in settled or last.to_version != serving:
+        return None
+    if asked.from_version not in ("", last.from_version) or asked.to_version not in ("", last.to_version):
+        return None
+    if asked.steps > 1:
+        raise Refused(
+            f"A rollback from version {last.from_version} to {last.to_version} was open, and is finished now.",
+            f"Whether {asked.steps} steps are meant from there or from here cannot be told.",
+            f"See whether version {last.to_version} is good; if not, ask again.",
+        )
+    return last
 
 
 def _moved_before(model: Model, entry: Entry, reason: str, dry_run: bool) -> Moved:

@@ -205,7 +205,7 @@ def test_a_signature_that_is_no_text_does_not_count(signature):
 @pytest.mark.parametrize("signature", ["", "x", "\ud800", "hmac-sha256:" + "0" * 8 + ":" + "0" * 64])
 def test_a_made_up_signature_does_not_count(signature):
     tag = dumped({**json.loads(WHOLE.canonical()), "signature": signature})
-    with pytest.raises(Refused, match="signature|no verdict"):
+    with pytest.raises(Refused, match=r"signature|no verdict"):
         verdict.parse(tag, "champion", [KEY])
 
 
