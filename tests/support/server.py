@@ -39,14 +39,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[Server]:
-    """An MLflow server on SQLite with proxied artifacts, in `folder`."""
+def mlflow_server(folder: Path, database: str = "") -> Iterator[Server]:
+    """An MLflow server on the database of this URI, or on SQLite, with proxied artifacts, in `folder`."""
     port = free_port()
     server = Server(f"http://127.0.0.1:{port}", folder / "server.log")
     python = os.environ.get("CHAMPION_GATE_TEST_SERVER_PYTHON") or sys.executable
     command = [
         *(sys.executable, str(LEASH), python, "-m", "mlflow", "server"),
-        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"),
         *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
     ]
