@@ -47,6 +47,8 @@ class Entry:
     github_run: str = ""
     after: Mapping[str, str | None] = field(default_factory=dict)
     """What a move was to set: aliases to version numbers, None where one was to be dropped."""
+    before: Mapping[str, str | None] = field(default_factory=dict)
+    """What those aliases named when it began."""
     recovered_by: str = ""
     """Who settled the move, if not the job that began it."""
     override: str = ""
@@ -149,17 +151,23 @@ def expected(entries: Sequence[Entry], alias: str) -> Entry | None:
     return moves[-1] if moves else None
 
 
-def late_write(entries: Sequence[Entry], alias: str, champion: str) -> Entry | None:
-    """The superseded move whose late write the alias shows, if that is what happened.
+def late_write(entries: Sequence[Entry], alias: str, here: str | None) -> Entry | None:
+    """The superseded move whose late write the alias shows, if that is what happened; `here` is what it names.
 
-    A move that somebody else had to undo may have had a write under way, sent before its job was frozen. If the
-    alias names what that move was to set, and the log says that it should not, the write has landed since.
+    A move that somebody else had to settle may have had a write under way, sent before its job was frozen or killed.
+    If a champion's alias names what a move was to set that was undone, the write has landed since. The aliases beside
+    it (the champion before, the version taken back) show one, too, if they name what such a move was to set there,
+    or what was to be restored.
     """
-    last = expected(entries, alias)
-    if last is None or last.to_version == champion:
+    if here == replay(entries).get(alias):
         return None
-    undone = [e for e in counted(entries) if e.is_move and e.state == UNDONE and e.recovered_by and e.alias == alias]
-    late = [e for e in undone if e.to_version == champion]
+    moves = [e for e in counted(entries) if e.is_move]
+    if any(e.alias == alias for e in moves):
+        undone = [e for e in moves if e.state == UNDONE and e.recovered_by and e.alias == alias]
+        late = [e for e in undone if e.to_version == here]
+    else:
+        unsure = [e for e in moves if (e.recovered_by or e.state == OPEN) and alias in e.after]
+        late = [e for e in unsure if here in (e.after[alias], e.before.get(alias))]
     return max(late, key=lambda e: e.fence, default=None)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from champion_gate import lineage, signals
-from champion_gate.errors import GateError, LeaseLost, OutsideWorldFailed, Refused, TimedOut
+from champion_gate.errors import GateError, LeaseLost, OutsideWorldFailed, Refused, TimedOut, UnclearAnswer
 from champion_gate.github import Context, annotate, log
 from champion_gate.lineage import Entry, Kind
 from champion_gate.registry import Model, Registry
@@ -112,8 +112,7 @@ def carry_out(
         aliases = _read_back(registry, model.name, plan)
         finish(release_log, plan, run_id, aliases, {}, leased=lease is not None)
     except BaseException as error:
-        late = isinstance(error, TimedOut)
-        finished = _settle(release_log, plan, run_id, touched=touched, late=late, leased=lease is not None)
+        finished = _settle(release_log, plan, run_id, error, job, touched=touched, leased=lease is not None)
         if not finished or not isinstance(error, GateError):
             raise
         annotate("warning", "Move finished after an error", str(error))
@@ -206,17 +205,29 @@ def finish(
     close(release_log, run_id, lineage.DONE, tags, leased=leased)
 
 
-def _settle(release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, late: bool, leased: bool) -> bool:
+def _settle(
+    release_log: ReleaseLog,
+    plan: Plan,
+    run_id: str,
+    error: BaseException,
+    job: Context,
+    *,
+    touched: bool,
+    leased: bool,
+) -> bool:
     """After a failure half-way: finish the move if the champion alias moved, undo it if it did not.
 
     Where somebody else moved the alias, or the registry is out of reach, the move stays open and says so.
-    `touched` says whether this move wrote any alias yet, `late` that a write got no answer in time: it may land
-    after all, so the move is not called undone.
+    `touched` says whether this move wrote any alias yet. If `error` is a write that got no answer in time, it may land
+    after all, so the move is not called undone. One that got an unclear answer is, marked as one whose write may
+    still land, as of any move that was settled for want of knowing better.
 
     Returns:
         Whether the move was finished.
     """
     registry, name = release_log.registry, release_log.model.name
+    late = isinstance(error, TimedOut)
+    unclear = {"gate.recovered_by": job.actor} if touched and isinstance(error, UnclearAnswer) else {}
     try:
         now = registry.model(name)
         champion, ours = now.aliases.get(plan.alias), now.tags.get(OPEN_MOVE_TAG) == run_id
@@ -231,7 +242,7 @@ def _settle(release_log: ReleaseLog, plan: Plan, run_id: str, *, touched: bool, 
             if touched and ours:
                 changed = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
                 set_aliases(registry, name, changed, plan.alias)
-            close(release_log, run_id, lineage.UNDONE, {}, leased=leased)
+            close(release_log, run_id, lineage.UNDONE, unclear, leased=leased)
             log(f"'{plan.alias}' is version {champion or NONE}: the move was undone.")
             return False
         if champion == plan.from_version:

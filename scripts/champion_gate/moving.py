@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from champion_gate import recovery
-from champion_gate.errors import Refused
+from champion_gate.errors import OutsideWorldFailed, Refused
 from champion_gate.github import Context, annotate
 from champion_gate.lineage import Entry
 from champion_gate.registry import Model, Registry
-from champion_gate.release_log import OPEN_MOVE_TAG, ReleaseLog
+from champion_gate.release_log import ReleaseLog
 from champion_gate.text import one_line
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 120.0
 _WRITES_AT_ONCE = 3
 """The lease lasts for so many writes that each take all the time that they may; it is renewed while work goes on."""
+
+_SETTLEMENTS = 5
+"""So many things may have been left: an open move, one that an older one's late write hid, and late aliases."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,16 @@ class Rules:
 
 @dataclass(frozen=True)
 class Turn:
-    """What may be relied on while one moves; `lease` is None where there is no lock."""
+    """What may be relied on while one moves; `lease` is None where there is no lock.
+
+    `settled` are the runs of moves that others had left open and that were finished or undone just now.
+    """
 
     model: Model
     release_log: ReleaseLog
     entries: Sequence[Entry]
     lease: Lease | None
+    settled: frozenset[str] = frozenset()
 
 
 @contextmanager
@@ -64,16 +71,25 @@ def turn(
         if lease is not None:
             model = _same_model(registry, model)
         release_log = ReleaseLog.find(registry, model, team)
-        if model.tags.get(OPEN_MOVE_TAG) and recovery.recover(
-            registry, release_log, job, rules.expect_champion, leased=lease is not None
-        ):
-            model = _same_model(registry, model)
-            release_log = ReleaseLog.find(registry, model, team)
         entries = release_log.moves()
-        if recovery.reconcile(registry, release_log, entries, alias, rules.expect_champion):
+        settled: set[str] = set()
+        for _ in range(_SETTLEMENTS):
+            found = recovery.settle(
+                registry, release_log, entries, alias, job, rules.expect_champion, leased=lease is not None
+            )
+            if found is None:
+                break
+            settled.add(found)
             model = _same_model(registry, model)
             release_log = ReleaseLog.find(registry, model, team)
-        yield Turn(model, release_log, entries, lease)
+            entries = release_log.moves()
+        else:
+            raise OutsideWorldFailed(
+                f"What was left of '{one_line(model.name, 120)}' could not be settled.",
+                "The registry does not keep what is written, or somebody else writes at the same time.",
+                "Look at `history`, and run this again when nobody else is at work.",
+            )
+        yield Turn(model, release_log, entries, lease, frozenset(settled))
 
 
 def look(registry: Registry, model_name: str, team: str = "") -> Turn:

@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -171,6 +171,14 @@ class Registry:
         client = MlflowClient(uris["MLFLOW_TRACKING_URI"], uris.get("MLFLOW_REGISTRY_URI"))
         return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout)
 
+    @cached_property
+    def _models(self) -> Any:
+        """MLflow's client without the look that `MlflowClient` takes before each write, to see that it is no prompt.
+
+        Who writes here has read the model, and a prompt is not found.
+        """
+        return self._client._get_registry_client()  # noqa: SLF001  (what MlflowClient itself writes by)
+
     # -- registered models and versions
 
     def find_model(self, name: str) -> Model | None:
@@ -285,23 +293,23 @@ class Registry:
     def set_version_tags(self, name: str, number: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version, one call each."""
         for key, value in _tags(tags).items():
-            self._set(f"the tag {key}", partial(self._client.set_model_version_tag, name, number, key, value))
+            self._set(f"the tag {key}", partial(self._models.set_model_version_tag, name, number, key, value))
 
     def set_model_tag(self, name: str, key: str, value: str) -> None:
         """Set a tag of a registered model."""
-        self._set(f"the tag {key}", lambda: self._client.set_registered_model_tag(name, key, fit_tag(value)))
+        self._set(f"the tag {key}", lambda: self._models.set_registered_model_tag(name, key, fit_tag(value)))
 
     def delete_model_tag(self, name: str, key: str) -> None:
         """Drop a tag of a registered model."""
-        self._set(f"the tag {key}", lambda: self._client.delete_registered_model_tag(name, key))
+        self._set(f"the tag {key}", lambda: self._models.delete_registered_model_tag(name, key))
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
         """Point an alias at a version. Sent once: who repeats it may overwrite what came between."""
-        self._write(f"set the alias {alias}", lambda: self._client.set_registered_model_alias(name, alias, number))
+        self._write(f"set the alias {alias}", lambda: self._models.set_registered_model_alias(name, alias, number))
 
     def delete_alias(self, name: str, alias: str) -> None:
         """Drop an alias. Sent once."""
-        self._write(f"drop the alias {alias}", lambda: self._client.delete_registered_model_alias(name, alias))
+        self._write(f"drop the alias {alias}", lambda: self._models.delete_registered_model_alias(name, alias))
 
     # -- runs and experiments
 

@@ -200,6 +200,7 @@ def _entry(run: Run, model_created: int) -> Entry:
         previous_alias=tags.get("gate.previous_alias") or None,
         github_run=tags.get("gate.github_run", ""),
         after=_aliases(tags.get("gate.after", "")),
+        before=_aliases(tags.get("gate.before", "")),
         recovered_by=tags.get("gate.recovered_by", ""),
         override=tags.get("gate.override", ""),
         reinstated=tags.get("gate.reinstated", ""),
