@@ -89,6 +89,8 @@ class ForkServer:
     """Commands from a process that has imported MLflow already."""
 
     def __init__(self) -> None:
+        self.pid = 0
+        """The command that runs at this moment; 0 if none does."""
         self._process = subprocess.Popen(
             [sys.executable, "-E", "-s", str(Path(__file__).with_name("forkserver.py"))],
             stdin=subprocess.PIPE,
@@ -110,9 +112,10 @@ class ForkServer:
         request = {"argv": argv, "env": dict(env), "cwd": str(cwd), "stdout": str(out), "stderr": str(err)}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        pid = self._read()["pid"]
+        pid = self.pid = self._read()["pid"]
         with _killed_after(pid, timeout) as killed:
             code: int = self._read()["exit"]
+        self.pid = 0
         if killed():
             raise subprocess.TimeoutExpired(argv, timeout, out.read_bytes(), err.read_bytes())
         return code

@@ -102,6 +102,43 @@ class Rule:
 
         return self._do(fault)
 
+    def kill(self, kill: Callable[[], object], *, forwarded: bool, answered: bool) -> Rule:
+        """Let the client be killed before the server hears of it, before the answer, or right after the answer."""
+
+        def fault(exchange: _Exchange) -> None:
+            answer = exchange.forward() if forwarded else None
+            if answer and answered:
+                # What it might send between the answer and its death is not to count.
+                exchange.proxy.rules.insert(0, Rule("", "", "", 0, None).drop())
+                exchange.reply(answer)
+            kill()
+
+        return self._do(fault)
+
+    def land_late(self, meanwhile: Callable[[], object], go: threading.Event, *, status: int = 0) -> Rule:
+        """Do `meanwhile`, or answer `status`; the server hears of the request only when `go` is set."""
+
+        def fault(exchange: _Exchange) -> None:
+            if status:
+                exchange.reply((status, [("Content-Type", "text/plain")], b"gateway time-out"))
+                exchange.handler.wfile.flush()
+                exchange.handler.connection.shutdown(socket.SHUT_WR)
+            meanwhile()
+            if go.wait(60):
+                exchange.forward()
+                exchange.proxy.landed.set()
+
+        return self._do(fault)
+
+    def silent_after_forwarding(self) -> Rule:
+        """Let the server do it, and never answer."""
+
+        def fault(exchange: _Exchange) -> None:
+            exchange.forward()
+            exchange.proxy.closing.wait()
+
+        return self._do(fault)
+
     def _do(self, fault: Callable[[_Exchange], None]) -> Rule:
         self.fault = fault
         return self
@@ -152,6 +189,8 @@ class FaultProxy:
     requests: list[Request] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+    landed: threading.Event = field(default_factory=threading.Event)
+    """Set when a request that was to land late has landed."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def when(
