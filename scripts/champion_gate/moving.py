@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT = 120.0
 _WRITES_AT_ONCE = 3
 """The lease lasts for so many writes that each take all the time that they may; it is renewed while work goes on."""
-
+_LEAST_SECONDS = 6.0
 _SETTLEMENTS = 5
 """So many things may have been left: an open move, one that an older one's late write hid, and late aliases."""
 
@@ -115,7 +115,7 @@ def leased(registry: Registry, model: Model, job: Context, rules: Rules, operati
     from champion_gate import lease
 
     holder = lease.Holder(job.actor, job.run_url, datetime.now(timezone.utc), operation, uuid.uuid4().hex)
-    duration = max(30.0, _WRITES_AT_ONCE * registry.timeout)
+    duration = max(_LEAST_SECONDS, _WRITES_AT_ONCE * registry.timeout)
     with lease.hold(
         rules.redis_url,
         model.name,

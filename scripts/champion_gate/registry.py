@@ -177,7 +177,8 @@ class Registry:
 
         Who writes here has read the model, and a prompt is not found.
         """
-        return self._client._get_registry_client()  # noqa: SLF001  (what MlflowClient itself writes by)
+        # What MlflowClient itself writes by.
+        return self._client._get_registry_client()  # type: ignore[no-untyped-call]  # noqa: SLF001
 
     # -- registered models and versions
 

@@ -23,7 +23,7 @@ from champion_gate.release_log import ReleaseLog
 from tests.support.cli import Cli, ForkServer, Result
 from tests.support.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.support.prepared import Template, template
-from tests.support.redis_proxy import Command, RedisProxy, redis_proxy
+from tests.support.redis_proxy import Command, redis_proxy
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.registry_world import World
 

@@ -170,10 +170,15 @@ def test_a_rollback_may_happen_while_promotions_are_on_hold(cli, world):
     assert world.champion == good
 
 
-def test_champion_moved_by_hand_still_has_a_way_back(cli, world):
+@pytest.mark.parametrize("option", ["--from-version", "--expect-champion"])
+def test_champion_moved_by_hand_has_a_way_back_for_who_names_it(cli, world, option):
     good = released(cli, world, 0.80)
     by_hand = world.version(0.5, alias="champion")
     done = rollback(cli, world)
+    assert done.exit_code == 1, done.text
+    assert f"the release log says {good}" in done.flat()
+    assert world.champion == by_hand
+    done = rollback(cli, world, option, by_hand)
     assert done.exit_code == 0, done.text
     assert (world.champion, world.aliases["rolled-back"]) == (good, by_hand)
 

@@ -30,7 +30,7 @@ class Template:
         """Another model in the same state, with a log of its own."""
         client = self.world.client
         world = World(client, unique_model_name(), self.world.team)
-        store: Any = client._get_registry_client()  # noqa: SLF001  (without a look at the model before each write)
+        store: Any = client._get_registry_client()  # without a look at the model before each write
         created = store.create_registered_model(world.name, {"team": world.team}).creation_timestamp
         for number, (source, run_id, tags) in sorted(self.versions.items(), key=lambda item: int(item[0])):
             made = store.create_model_version(world.name, source, run_id, await_creation_for=0)
