@@ -28,7 +28,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from tests.support.cli import SCRIPTS, Cli, parse_outputs
 from tests.support.names import unique_model_name
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import mlflow_server
+from tests.support.verdicts import judged
 
 sys.path.insert(0, str(SCRIPTS))
 
@@ -164,34 +164,9 @@ def _note(file: Path, row: dict[str, Any]) -> None:
 
 def judged_version(client: Any, model: str, number: int) -> str:
     """A new version with a verdict that passed against the champion of this moment; its number."""
-    from champion_gate.decision import Outcome
-    from champion_gate.gate import judged_version as bound
-    from champion_gate.registry import Registry
-    from champion_gate.verdict import NONE, CheckRecord, JudgedModel, Verdict, tag_name
-
     made = client.create_model_version(model, f"s3://models/{number}", await_creation_for=0)
-    registry = Registry(client, "", REGISTRY_TIMEOUT)
-    now, version = registry.model(model), registry.version(model, str(made.version))
-    check = CheckRecord(name="threshold", metric="m", outcome=Outcome.PASSED, reason="It is a storm.")
-    document = Verdict(
-        outcome=Outcome.PASSED,
-        basis="storm",
-        purpose="release",
-        model=JudgedModel(name=now.name, created=now.created),
-        version=bound(version),
-        alias="champion",
-        champion=now.aliases.get("champion", NONE),
-        policy_digest="sha256:0",
-        dataset_digest=None,
-        metric_options={},
-        repository="acme/search",
-        commit="abc",
-        time=datetime.now(timezone.utc),
-        gate_run_id=NONE,
-        checks=(check,),
-    )
-    client.set_model_version_tag(model, version.number, tag_name("champion"), document.canonical())
-    return version.number
+    judged(client, model, str(made.version))
+    return str(made.version)
 
 
 # -- the storm
