@@ -240,8 +240,8 @@ def release_hold(registry: Registry, model_name: str, job: Context, reason: str,
     model = registry.model(model_name)
     with moving.leased(registry, model, job, rules, "hold release"):
         model = registry.model(model_name)
-        tag = model.tags.get(HOLD_TAG, "")
-        if not tag:
+        tag = model.tags.get(HOLD_TAG)
+        if tag is None:
             return ""
         said = holds.parse(tag).sentence()
         release_log = ReleaseLog.find(registry, model, team).made()
@@ -268,7 +268,7 @@ def _set_hold(registry: Registry, model: Model, job: Context, reason: str) -> No
 
 
 def _not_on_hold(model: Model) -> None:
-    if hold := model.tags.get(HOLD_TAG):
+    if (hold := model.tags.get(HOLD_TAG)) is not None:  # an empty one, too: whoever set it meant it
         raise Refused(
             f"Promotions of '{one_line(model.name, 120)}' are on hold.",
             holds.parse(hold).sentence().rstrip(".") + ".",

@@ -610,3 +610,18 @@ def test_a_scored_model_is_given_no_key(cli, world, ranker, mlflow_server, tmp_p
         assert (done.exit_code == 0) is (exit_code == 0), done.text
         assert ("it was told" in done.text) is (exit_code != 0), done.text
     assert world.verdict(ranker)["signature"]
+
+
+# -- the mark that stops promotions
+
+
+@pytest.mark.parametrize("mark", ["", "holidays", "[" * 4000, '{"who":"bea","when":"today","why":"holidays"}'])
+def test_whatever_the_mark_says_it_is_a_hold_and_is_lifted_as_any_other(cli, world, mark):
+    released(cli, world, 0.80)
+    number = validated(cli, world, 0.82)
+    world.client.set_registered_model_tag(world.name, "gate.hold", mark)
+    assert "gate.hold" in world.tags
+    assert "on hold" in refusal(world, number=number)
+    assert rollback(cli, world, "--release-hold").exit_code == 0
+    assert "gate.hold" not in world.tags
+    assert allowed(world, number=number)
