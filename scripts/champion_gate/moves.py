@@ -325,7 +325,7 @@ def _was_champion(
 def _no_reviewer() -> Refused:
     return Refused(
         "override-reason is given, and nobody else than who started this run approved it.",
-        "A verdict is overridden only together with an approval by another person, a reviewer of the job's environment.",
+        "A verdict is overridden only with an approval by another person, a reviewer of the job's environment.",
         "Put this step into a job with an `environment:` that has required reviewers, and give it a github-token with "
         "`actions: read`.",
     )
