@@ -74,6 +74,7 @@ def promote(
             "gate.verdict": judged.outcome.value,
             "gate.verdict_run": judged.gate_run_id,
             "gate.policy_digest": judged.policy_digest,
+            "gate.basis": judged.basis,
             "gate.reason": " ".join(check.reason for check in judged.checks),
         },
     )

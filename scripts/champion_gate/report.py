@@ -233,9 +233,7 @@ def _chart(view: View) -> _Chart | None:
 def move(moved: Moved) -> tuple[str, str]:
     """A promotion or rollback, as Markdown and as text."""
     why = gist(moved.kind, moved.reason)
-    # What kind of figures the verdict rests on, where the move says it.
-    basis = getattr(moved, "basis", "")
-    return _both("move", m=moved, why=why, whole=moved.reason if moved.reason != why else "", basis=basis)
+    return _both("move", m=moved, why=why, whole=moved.reason if moved.reason != why else "", basis=moved.basis)
 
 
 def training(trained: Trained) -> tuple[str, str]:
