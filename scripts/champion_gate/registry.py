@@ -139,6 +139,7 @@ class Registry:
     def __init__(self, client: MlflowClient, uri: str, timeout: float) -> None:
         self._client = client
         self.uri = shown_uri(uri)
+        self._registry_uri = uri
         self.timeout = timeout
 
     @classmethod
@@ -418,7 +419,8 @@ class Registry:
         from mlflow.artifacts import download_artifacts
 
         where = Path(tempfile.mkdtemp(dir=folder))
-        return Path(self._transfer(f"download {what}", lambda: download_artifacts(uri, dst_path=str(where))))
+        uris = {"tracking_uri": self._client.tracking_uri, "registry_uri": self._registry_uri}
+        return Path(self._transfer(f"download {what}", lambda: download_artifacts(uri, dst_path=str(where), **uris)))
 
     def log_artifact(self, run_id: str, file: Path) -> None:
         """Store a file as an artifact of a run; sent again, it is the same file."""
