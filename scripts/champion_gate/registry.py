@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from champion_gate import signals
 from champion_gate.errors import BadInput, OutsideWorldFailed, TimedOut, UnclearAnswer
 from champion_gate.github import hide, log, without_secrets
 from champion_gate.text import fit_tag, one_line
@@ -167,6 +168,7 @@ class Registry:
         )
         from mlflow import MlflowClient  # 2 s: not before it is needed, and after the settings
 
+        signals.retake()
         client = MlflowClient(uris["MLFLOW_TRACKING_URI"], uris.get("MLFLOW_REGISTRY_URI"))
         return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout)
 
