@@ -353,7 +353,7 @@ def _known_variables() -> None:
             raise BadInput(
                 f"There is no input '{one_line(name, 120)}' (the variable {one_line(variable, 140)}).",
                 "Misspelt, it would silently not count.",
-                f"Did you mean '{near[0]}'?" if near else "See the inputs of the action in the README.",
+                f"Did you mean '{near[0]}'?" if near else "See the inputs of the action in docs/reference.md.",
             )
 
 

@@ -175,7 +175,7 @@ class Decision:
             # Slices that hold are many, and say nothing that the whole does not.
             said = [check.reason for check in deciding if check.slice is None]
             if held := len(deciding) - len(said):
-                said.append(f"{held} slices held." if held > 1 else "1 slice held.")
+                said.append(f"{held} slices did not fail." if held > 1 else "1 slice did not fail.")
         lead = "First release. " if self.first_release else ""
         return lead + " ".join(said)
 
@@ -372,9 +372,9 @@ def _interval(e: Estimate) -> str:
     counts = f"{e.wins} won, {e.ties} tied, {e.losses} lost"
     if e.absolute or e.ratio is None or e.ratio_lower is None or e.ratio_upper is None:
         bounds = f"{e.difference_lower:+.4g} to {e.difference_upper:+.4g}"
-        return f"difference {e.difference:+.4g} ({bounds} at {e.confidence:.4g}), {counts}"
+        return f"difference {e.difference:+.4g} ({bounds} at {100 * e.confidence:.4g}%), {counts}"
     bounds = f"{e.ratio_lower:.4f} to {e.ratio_upper:.4f}"
-    return f"ratio {e.ratio:.4f} ({bounds} at {e.confidence:.4g}), {counts}"
+    return f"ratio {e.ratio:.4f} ({bounds} at {100 * e.confidence:.4g}%), {counts}"
 
 
 def _fieller(pairs: PairMoments, quantile: float) -> tuple[float | None, float | None, float | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from champion_gate import artifact_digest
+from champion_gate import artifact_digest, signals
 from champion_gate.decision import BASELINE, CHAMPION, Basis, Evidence, Figures, Side, SliceKey
 from champion_gate.errors import BadInput
 from champion_gate.github import annotate, log
@@ -118,6 +118,9 @@ class Gatherer:
                 + ".",
                 "Name a ranking metric such as ndcg@10, mrr@10, map@100 or recall@50, or give no judged queries.",
             )
+        from champion_gate import tables  # noqa: F401  (for what it imports)
+
+        signals.retake()
         scored_in = ""
         if sides[CHALLENGER].problem is not None:
             return Gathered(_evidence(sides, Basis.QUERIES))  # decided already; no need to score it

@@ -19,16 +19,23 @@ from champion_gate.charts import Histogram, Scale, Span
 from champion_gate.decision import Check, Estimate, Outcome, SliceKey
 from champion_gate.text import one_line
 from champion_gate.verdict_view import (
+    NO_CHAMPION,
+    OPTIONAL_SLICES,
     Asked,
     Counts,
     Row,
     View,
     advice,
+    bounds,
     figure,
+    gist,
     interval,
-    lines,
+    kind,
     policy_lines,
+    reason,
+    short,
     signed,
+    slice_word,
     web_address,
 )
 
@@ -43,7 +50,8 @@ _SLICES = 200
 _QUERIES = 10
 _METRICS_WITH_QUERIES = 5
 _MOVES = 20
-_REASONS = 12
+_REASONS = 20
+_SLICE_ROWS = 10
 _COLUMNS = 4
 
 
@@ -54,7 +62,18 @@ class _Figure:
     heading: str
     svg: Markup
     caption: str
-    outcome: str
+    title: str = ""
+    """What a pointer on the caption shows."""
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """A figure at the top: its name, what belongs to it, and what a pointer on that shows."""
+
+    name: str
+    value: str
+    more: str
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,8 @@ class _Metric:
 
     name: str
     outcome: str
+    slices: str
+    """How many of its slices failed or are open; empty if none."""
     counts: bool
     from_runs: bool
     figures: Sequence[_Figure]
@@ -94,8 +115,6 @@ class _Slices:
     columns: Mapping[str, Sequence[_Slice]]
     counts: Counts
     left_out: Counts | None
-    reasons: Sequence[str]
-    """Of those that were lost or are open."""
 
 
 def render(judged: Judged) -> str:
@@ -119,12 +138,20 @@ def render(judged: Judged) -> str:
             csp=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
             facts=_facts(view),
             metrics=[_metric(view, name, f"m{i}") for i, name in enumerate(view.metrics)],
+            rows=[*view.rows, *view.slice_rows[:_SLICE_ROWS]],
+            slices_left_out=max(0, len(view.slice_rows) - _SLICE_ROWS),
+            bounds=view.bounds,
+            no_champion=NO_CHAMPION,
+            optional_slices=OPTIONAL_SLICES if view.has_optional_slices else "",
             reasons=[
-                (
-                    "Why it failed" if judged.decision.outcome.value == "failed" else "Why it is open",
-                    view.open_reasons(counts=True)[:_REASONS],
-                ),
-                ("What is only reported", view.open_reasons(counts=False)[:_REASONS]),
+                (heading, said[:_REASONS], max(0, len(said) - _REASONS))
+                for heading, said in (
+                    (
+                        "Why it failed" if judged.decision.outcome.value == "failed" else "Why it is open",
+                        view.open_reasons(counts=True),
+                    ),
+                    ("What is only reported", view.open_reasons(counts=False)),
+                )
             ],
             slices=_slices(view),
             queries=[(name, *view.extremes(name, _QUERIES)) for name in paired[:_METRICS_WITH_QUERIES]],
@@ -152,7 +179,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "figure": figure,
-        "lines": lines,
+        "short": short,
+        "why": lambda entry: short(gist(entry.kind, entry.reason)),
         "minus": lambda shown: shown.replace("-", charts.MINUS),
         "signed": signed,
         "thousands": "{:,}".format,
@@ -176,31 +204,36 @@ def _stamp(time: datetime) -> str:
     return time.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _facts(view: View) -> list[tuple[str, str, str]]:
-    """What stands at the top: a name, a figure, and what belongs to it."""
-    judged = view.judged
+def _facts(view: View) -> list[_Fact]:
+    """What stands at the top: the figures that the verdict rests on."""
+    judged, row = view.judged, view.leading
     found = []
-    main = view.metrics[0] if view.metrics else ""
-    rows = view.of_metric(main)
-    compared = next((row for row in rows if row.check.name == "champion"), None)
-    any_row = compared or next(iter(rows), None)
-    if any_row is not None and any_row.challenger is not None:
-        found.append((f"Version {judged.version.number}", figure(any_row.challenger), main))
-    if compared is not None and compared.reference is not None and judged.champion is not None:
-        found.append((f"Champion {judged.champion.number}", figure(compared.reference), main))
-    if compared is not None and compared.ratio is not None:
-        e = compared.check.estimate
-        bounds = "no bounds" if e is None else interval(e).partition(" ")[2].strip("()")
-        found.append(("Ratio", f"{compared.ratio:.4f}", bounds))
-    elif compared is not None and compared.difference is not None:
-        e = compared.check.estimate
-        bounds = "no bounds" if e is None else interval(e).partition(" ")[2].strip("()")
-        found.append(("Difference", signed(compared.difference), bounds))
-    threshold = next((row for row in rows if row.check.name == "threshold"), None)
-    if compared is None and threshold is not None and threshold.asked is not None:
-        found.append(("Threshold", str(threshold.asked), main))
+    if row is not None and row.challenger is not None:
+        found.append(_Fact(f"Version {judged.version.number}", figure(row.challenger), row.of))
+        found += _against(view, row)
     if judged.dataset is not None:
-        found.append(("Judged queries", f"{judged.dataset.queries:,}", f"{judged.dataset.documents:,} documents"))
+        size = f"{judged.dataset.documents:,} documents"
+        more = f"{size}; {view.unmeasured}" if view.unmeasured else size
+        found.append(_Fact("Judged queries", f"{judged.dataset.queries:,}", more))
+    return found
+
+
+def _against(view: View, row: Row) -> list[_Fact]:
+    """What the leading row compares with, and what came of it."""
+    if row.check.name == "threshold":
+        compared = next((other for other in view.of_metric(row.metric) if other.check.name == "champion"), None)
+        beside = [_Fact("Threshold", str(row.asked or "-"), row.metric)]
+        return beside if compared is None else [*beside, *_against(view, compared)[:1]]
+    if row.reference is None or not row.against:
+        return []
+    e = row.check.estimate
+    found = [_Fact(row.against[:1].upper() + row.against[1:].replace(" version", ""), figure(row.reference), row.of)]
+    between = interval(e).partition(" ")[2].strip("()") if e else "no bounds"
+    title = bounds(e.confidence) if e else ""
+    if row.ratio is not None:
+        found.append(_Fact("Ratio", f"{row.ratio:.4f}", between, title))
+    elif row.difference is not None:
+        found.append(_Fact("Difference", signed(row.difference), between, title))
     return found
 
 
@@ -215,12 +248,13 @@ def _metric(view: View, name: str, id_: str) -> _Metric:
         if drawn is not None:
             figures.append(drawn)
         else:
-            notes.append(row.check.reason)
+            notes.append(reason(row.check))
     paired = view.differences.get(name)
     shown = None if paired is None else charts.histogram(paired.values)
     return _Metric(
         name=name,
-        outcome=view.outcome_of(name).value,
+        outcome=view.kind_of(name),
+        slices=_open_slices(view, name),
         counts=any(row.check.counts for row in rows),
         from_runs=any(row.point and row.check.name != "threshold" for row in rows) and not view.is_point_estimate,
         figures=figures,
@@ -239,6 +273,15 @@ def _metric(view: View, name: str, id_: str) -> _Metric:
     )
 
 
+def _open_slices(view: View, metric: str) -> str:
+    """Such as `1 slice failed, 2 slices open`: what the figures of the whole metric do not show."""
+    found = [row.check.outcome for row in view.slice_rows if row.metric == metric]
+    counted = [
+        (found.count(outcome), word) for outcome, word in ((Outcome.FAILED, "failed"), (Outcome.INCONCLUSIVE, "open"))
+    ]
+    return ", ".join(f"{n:,} {'slice' if n == 1 else 'slices'} {word}" for n, word in counted if n)
+
+
 def _figure(view: View, row: Row, id_: str) -> _Figure | None:
     """The chart of one check; None where it has no figures to draw."""
     check, outcome = row.check, row.check.outcome.value
@@ -251,7 +294,7 @@ def _figure(view: View, row: Row, id_: str) -> _Figure | None:
             title=f"{row.metric} against the threshold",
             id_=id_,
         )
-        return _Figure("Threshold", _markup(drawn), check.reason, outcome)
+        return _Figure("Threshold", _markup(drawn), check.reason)
     if check.name not in ("champion", "baseline") or row.asked is None:
         return None
     span = _span(row)
@@ -269,7 +312,8 @@ def _figure(view: View, row: Row, id_: str) -> _Figure | None:
         description=caption,
         id_=id_,
     )
-    return _Figure(f"Against {row.against}", _markup(drawn), caption, outcome)
+    title = bounds(check.estimate.confidence) if check.estimate else ""
+    return _Figure(f"Against {row.against}", _markup(drawn), caption, title)
 
 
 def _span(row: Row) -> Span | None:
@@ -324,7 +368,6 @@ def _forest(metric: str, checks: list[Check], most: int, id_: str) -> _Slices:
     ]
     marks = [1.0, *(check.estimate.margin for check in shown if check.estimate is not None)]
     scale = charts.scale_of_slices([(low, high) for low, high in spans], marks)
-    noted = [check.reason for check in shown if check.counts and check.outcome is not Outcome.PASSED]
     columns: dict[str, list[_Slice]] = {}
     for i, check in enumerate(shown):
         columns.setdefault(check.slice.column if check.slice else "", []).append(_slice(check, scale, f"{id_}-{i}"))
@@ -334,15 +377,12 @@ def _forest(metric: str, checks: list[Check], most: int, id_: str) -> _Slices:
         columns,
         View.counts(checks),
         View.counts(rest) if rest else None,
-        noted[:_REASONS],
     )
 
 
 def _slice(check: Check, scale: Scale, id_: str) -> _Slice:
     e, key = check.estimate, check.slice or SliceKey("", "")
-    words = {Outcome.PASSED: "held", Outcome.FAILED: "lost", Outcome.INCONCLUSIVE: "open"}
-    word = words[check.outcome] if check.counts else "too few"
-    outcome = check.outcome.value if check.counts else "few"
+    outcome, word = kind(check), slice_word(check)
     drawn = None
     if e is not None and e.ratio is not None:
         drawn = charts.forest_row(
@@ -379,7 +419,7 @@ def _provenance(view: View) -> list[tuple[str, list[tuple[str, str]]]]:
         ("alias", judged.champion_alias),
         *_version("challenger", judged.version),
         *(_version("champion", judged.champion) if judged.champion else [("champion", "none: first release")]),
-        *(_version("baseline", judged.baseline) if judged.baseline else []),
+        *_baseline(judged.baseline, judged.champion),
     ]
     groups = [("Model", model)]
     if judged.dataset is not None:
@@ -390,6 +430,7 @@ def _provenance(view: View) -> list[tuple[str, list[tuple[str, str]]]]:
             ("source", d.source),
             ("digest", d.digest),
             ("size", f"{d.queries:,} queries, {d.documents:,} documents"),
+            ("queries", view.unmeasured),
             *(("note", note) for note in d.notes[:_REASONS]),
             *((metric.name, _options(metric.options())) for _, metric in judged.policy.rank_metrics()),
             ("models were scored", judged.isolation or "not by this gate"),
@@ -414,6 +455,13 @@ def _version(who: str, version: Version) -> list[tuple[str, str]]:
         (who, f"version {version.number} of {_when(version.created)}{run}"),
         (f"{who}'s source", version.source),
     ]
+
+
+def _baseline(version: Version | None, champion: Version | None) -> list[tuple[str, str]]:
+    if version is None:
+        return []
+    same = champion is not None and version.number == champion.number
+    return [("baseline", f"version {version.number}, the champion")] if same else _version("baseline", version)
 
 
 def _options(options: Mapping[str, str]) -> str:

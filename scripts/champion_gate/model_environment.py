@@ -94,13 +94,13 @@ def _current() -> Interpreter:
                 f"The environment 'current' ({program}) has no {', '.join(missing)}.",
                 "Models are loaded by MLflow there. Packages of a user's own folder, of PYTHONPATH and editable ones "
                 "do not count: where the model is shut in, they are not seen.",
-                "Install the model's requirements before this step, or set environment: model.",
+                "Install the model's requirements before this step, or set scoring-environment: model.",
             )
         return found
     raise BadInput(
         "There is no Python for the environment 'current'.",
         f"Tried: {'; '.join(problems)}." if problems else "PATH has neither python3 nor python.",
-        "Add actions/setup-python before this step, or set environment: model.",
+        "Add actions/setup-python before this step, or set scoring-environment: model.",
     )
 
 

@@ -39,6 +39,8 @@ class Moved:
     reason: str
     dry_run: bool = False
     aliases: Mapping[str, str | None] = field(default_factory=dict)
+    basis: str = ""
+    """What the verdict of a promotion rests on, such as `judged queries`."""
 
 
 @dataclass(frozen=True)
@@ -276,4 +278,5 @@ def _moved(model: Model, plan: Plan, run_id: str, reason: str, *, changed: bool,
         reason,
         dry_run,
         aliases,
+        plan.run_tags.get("gate.basis", ""),
     )

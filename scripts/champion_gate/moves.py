@@ -124,6 +124,7 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         "gate.verdict": judged.outcome.value if judged else NONE,
         "gate.verdict_run": judged.gate_run_id if judged else "",
         "gate.policy_digest": judged.policy_digest if judged else "",
+        "gate.basis": judged.basis if judged else "",
         "gate.override": override,
         "gate.reinstated": asked.reinstate,
         "gate.reason": why,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from champion_gate import signals
 from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, TimedOut, UnclearAnswer
 from champion_gate.github import hide, log, without_secrets
 from champion_gate.text import fit_tag, one_line
@@ -139,6 +140,7 @@ class Registry:
     def __init__(self, client: MlflowClient, uri: str, timeout: float) -> None:
         self._client = client
         self.uri = shown_uri(uri)
+        self._registry_uri = uri
         self.timeout = timeout
         self.before_write: Callable[[float], None] | None = None
         """Called before each write with the seconds that it may take; raises if the write must not be sent."""
@@ -168,6 +170,7 @@ class Registry:
         )
         from mlflow import MlflowClient  # 2 s: not before it is needed, and after the settings
 
+        signals.retake()
         client = MlflowClient(uris["MLFLOW_TRACKING_URI"], uris.get("MLFLOW_REGISTRY_URI"))
         return cls(client, uris.get("MLFLOW_REGISTRY_URI", uris["MLFLOW_TRACKING_URI"]), timeout)
 
@@ -429,7 +432,8 @@ class Registry:
         from mlflow.artifacts import download_artifacts
 
         where = Path(tempfile.mkdtemp(dir=folder))
-        return Path(self._transfer(f"download {what}", lambda: download_artifacts(uri, dst_path=str(where))))
+        uris = {"tracking_uri": self._client.tracking_uri, "registry_uri": self._registry_uri}
+        return Path(self._transfer(f"download {what}", lambda: download_artifacts(uri, dst_path=str(where), **uris)))
 
     def log_artifact(self, run_id: str, file: Path) -> None:
         """Store a file as an artifact of a run; sent again, it is the same file."""

@@ -18,7 +18,21 @@ from champion_gate import charts
 from champion_gate.decision import Check, Outcome
 from champion_gate.errors import GateError
 from champion_gate.text import markdown, one_line
-from champion_gate.verdict_view import View, figure, interval, lines, policy_lines, signed, web_address
+from champion_gate.verdict_view import (
+    NO_CHAMPION,
+    OPTIONAL_SLICES,
+    View,
+    figure,
+    gist,
+    interval,
+    kind,
+    policy_lines,
+    reason,
+    short,
+    signed,
+    slice_word,
+    web_address,
+)
 
 if TYPE_CHECKING:
     from champion_gate.gate import Judged
@@ -28,7 +42,14 @@ if TYPE_CHECKING:
     from champion_gate.timeline import Change, Row, Span
     from champion_gate.training import Trained
 
-MARKS = {Outcome.PASSED.value: "✅", Outcome.FAILED.value: "❌", Outcome.INCONCLUSIVE.value: "❔"}
+MARKS = {
+    "passed": "✅",
+    "failed": "❌",
+    "inconclusive": "❔",
+    "neutral": "⚪",
+    "few": "·",
+    "shown": "·",
+}
 # GitHub takes 1 MiB of summary from a step, in which a training and a promotion may report, too.
 SUMMARY_BYTES = 700_000
 # GitHub takes 65 536 characters of comment; bytes are counted here, of which there are never fewer.
@@ -37,6 +58,7 @@ COMMENT_BYTES = 65_000
 ALL, NOTABLE, COUNTS, BARE = range(4)
 """How much is shown of the slices: all, those that were lost, are open or required, only how many; and of the rest."""
 _ROWS = 150
+_SLICE_ROWS = 5
 _REASONS = 20
 _QUERIES = 5
 _MOVES = 5
@@ -85,11 +107,14 @@ def _templates(escape: Callable[[str], str]) -> jinja2.Environment:
         "interval": interval,
         "signed": signed,
         "thousands": "{:,}".format,
-        "lines": lines,
         "when": when,
+        "kind": kind,
+        "reason": reason,
+        "short": short,
+        "why": lambda entry: short(gist(entry.kind, entry.reason)),
         "mermaid": lambda text: _Ready(_NOT_MERMAID.sub(" ", text)[:100]),
         "pre": lambda line: _Ready(_SPECIAL.sub(lambda m: f"&#{ord(m[0])};", html.escape(one_line(line)))),
-        "word": _word,
+        "word": slice_word,
     }
     return environment
 
@@ -156,6 +181,9 @@ def _values(view: View) -> dict[str, Any]:
         "o": view.outcome.value,
         "marks": MARKS,
         "rows": view.rows[:_ROWS],
+        "slice_rows": view.slice_rows[:_SLICE_ROWS],
+        "no_champion": NO_CHAMPION,
+        "optional_slices": OPTIONAL_SLICES,
         "open_rows": [row for row in view.rows if row.check.outcome is not Outcome.PASSED][:_REASONS],
         "slices": [(name, checks, *_parted(checks)) for name, checks in by_metric.items() if checks],
         "chart": _chart(view),
@@ -173,13 +201,6 @@ def _parted(slices: Sequence[Check]) -> tuple[list[Check], list[Check]]:
     """The slices that a reader must see, and the others."""
     must = [check.counts and (check.required or check.outcome is not Outcome.PASSED) for check in slices]
     return list(compress(slices, must)), [check for check, seen in zip(slices, must, strict=True) if not seen]
-
-
-def _word(check: Check) -> str:
-    """What a slice came to."""
-    if not check.counts:
-        return "too few"
-    return {Outcome.PASSED: "held", Outcome.FAILED: "lost", Outcome.INCONCLUSIVE: "open"}[check.outcome]
 
 
 def _chart(view: View) -> _Chart | None:
@@ -215,7 +236,8 @@ def _chart(view: View) -> _Chart | None:
 
 def move(moved: Moved) -> tuple[str, str]:
     """A promotion or rollback, as Markdown and as text."""
-    return _both("move", m=moved)
+    why = gist(moved.kind, moved.reason)
+    return _both("move", m=moved, why=why, whole=moved.reason if moved.reason != why else "", basis=moved.basis)
 
 
 def training(trained: Trained) -> tuple[str, str]:

@@ -13,14 +13,26 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _State:
+    ours = False
     deferring = False
     taken = 0
 
 
 def take() -> None:
     """From now on, the first SIGINT or SIGTERM raises Cancelled in the main thread."""
+    _State.ours = True
     for number in _SIGNALS:
         signal.signal(number, _cancel)
+
+
+def retake() -> None:
+    """Take the signals again, if they are ours, after a library was imported that put a handler before them.
+
+    polars does, and so does MLflow, which imports it where it is installed. Theirs calls ours, and then lets a system
+    call that waits go on waiting: for a training command, for hours.
+    """
+    if _State.ours and not _State.taken:
+        take()
 
 
 @contextmanager

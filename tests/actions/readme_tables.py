@@ -2,7 +2,8 @@
 
 `scripts/run --python dev -m tests.actions.readme_tables` rewrites what stands between the markers, and the schemas;
 with `--check` it only says whether all is current (exit 1 if not). A table begins after `<!-- table: FOLDER inputs -->`
-(or `outputs`) in README.md, `<!-- fields: CLASS -->` in docs/policy.md, and ends before `<!-- end -->`.
+(or `outputs`; names that follow choose rows) in README.md and docs/reference.md, after `<!-- fields: CLASS -->` in
+docs/policy.md, and ends before `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,15 @@ from champion_gate import policy, verdict
 COMMAND = "scripts/run --python dev -m tests.actions.readme_tables"
 README = action_files.ROOT / "README.md"
 DOCS = action_files.ROOT / "docs"
-_TABLE = re.compile(r"(<!-- table: (\S+) (inputs|outputs) -->\n).*?(<!-- end -->)", re.DOTALL)
+REFERENCE = DOCS / "reference.md"
+_TABLE = re.compile(r"(<!-- table: (\S+) (inputs|outputs)((?: [\w-]+)*) -->\n).*?(<!-- end -->)", re.DOTALL)
 _FIELDS = re.compile(r"(<!-- fields: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(folder: str, kind: str) -> str:
-    """The Markdown table of one action's inputs or outputs."""
+def table(folder: str, kind: str, names: Sequence[str] = ()) -> str:
+    """The Markdown table of one action's inputs or outputs: those of these names, or all."""
     rows = getattr(action_files.read(folder), kind)
+    rows = {name: rows[name] for name in names or rows}
     lines = [f"| {kind[:-1]} | what it is |", "|---|---|"]
     # A bar would end the cell, also inside code.
     lines += [f"| `{name}` | {row['description'].replace('|', chr(92) + '|')} |" for name, row in rows.items()]
@@ -37,12 +41,12 @@ def table(folder: str, kind: str) -> str:
 
 def current(text: str) -> str:
     """`text` with every marked table made anew."""
-    return _TABLE.sub(lambda match: f"{match[1]}\n{table(match[2], match[3])}\n{match[4]}", text)
+    return _TABLE.sub(lambda match: f"{match[1]}\n{table(match[2], match[3], match[4].split())}\n{match[5]}", text)
 
 
 def marked(text: str) -> set[tuple[str, str]]:
-    """The tables that `text` has a place for."""
-    return {(match[2], match[3]) for match in _TABLE.finditer(text)}
+    """The whole tables that `text` has a place for."""
+    return {(match[2], match[3]) for match in _TABLE.finditer(text) if not match[4]}
 
 
 def fields(name: str) -> str:
@@ -73,6 +77,7 @@ def generated() -> dict[Path, str]:
     text = _FIELDS.sub(lambda match: f"{match[1]}\n{fields(match[2])}\n{match[3]}", page.read_text(encoding="utf-8"))
     return {
         README: current(README.read_text(encoding="utf-8")),
+        REFERENCE: current(REFERENCE.read_text(encoding="utf-8")),
         page: text,
         DOCS / "policy.schema.json": schema(policy.Policy),
         DOCS / "verdict.schema.json": schema(verdict.Verdict),

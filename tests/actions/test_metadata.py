@@ -15,7 +15,7 @@ from tests.actions.action_files import FOLDERS, ROOT, ActionFile
 # Options that no workflow can have a use for, by command ("*" for all).
 NO_INPUT = {
     ("*", "json"): "outputs reach a workflow by GITHUB_OUTPUT",
-    ("*", "help"): "the README has the same text",
+    ("*", "help"): "docs/reference.md has the same text",
 }
 # Arguments are not options; the one there is has an input that does the same.
 NO_ARGUMENT = {
@@ -161,8 +161,8 @@ def test_an_input_that_means_the_same_everywhere_reads_the_same_everywhere():
 
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("kind", ["inputs", "outputs"])
-def test_the_readme_has_a_table_for_every_action(folder, kind):
-    assert (folder, kind) in readme_tables.marked(readme_tables.README.read_text(encoding="utf-8"))
+def test_the_reference_has_a_table_for_every_action(folder, kind):
+    assert (folder, kind) in readme_tables.marked(readme_tables.REFERENCE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", readme_tables.generated(), ids=lambda path: path.name)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,24 @@ import pytest
 
 from tests.actions import action_files
 from tests.actions.action_files import ROOT
-from tests.actions.runner import document, new_run_id
+from tests.actions.runner import Step, document, new_run_id
+
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from champion_gate import decision, policy
+from champion_gate.tables import Columns, JudgedTable
 
 HERE = Path(__file__).resolve().parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
+PAGES["README.md"] = README
 OURS = "champion-gate/champion-gate"
 # The file's name is in its first line.
 WORKFLOWS = dict(re.findall(r"^```yaml\n# \.github/workflows/(\S+)\.yml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+# Every document is relevant, so that even a ranker that tells nothing apart ranks them perfectly.
+JUDGED = (
+    "\n".join(["query_id,price,label", *(f"q{query},{place}.5,1" for query in range(250) for place in range(3))]) + "\n"
+)
 WRITTEN = {path.stem: path.read_text(encoding="utf-8") for path in sorted((HERE / "workflows").glob("*.yml"))}
 
 
@@ -54,6 +66,12 @@ def test_a_workflow_asks_for_little_and_for_one_move_at_a_time(name):
     for job in workflow["jobs"].values():
         assert job["permissions"].items() <= allowed.items()
         assert "MLFLOW_TRACKING_URI" in job["env"]
+
+
+@pytest.mark.parametrize("name", ["release", "release-in-steps", "check"])
+def test_a_workflow_that_judges_gives_judged_queries(name):
+    judging = [step for step, action in our_steps(WORKFLOWS[name]) if "evaluation-data" in action.inputs]
+    assert [step["with"]["evaluation-data"] for step in judging] == ["judged.parquet"]
 
 
 def test_a_check_of_a_pull_request_moves_nothing():
@@ -108,6 +126,48 @@ def test_the_commands_that_it_names_are_there():
         compile(example, "README.md", "exec")
 
 
+def heading(text: str) -> str:
+    """The anchor that GitHub makes of a heading."""
+    return re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", PAGES[page]):
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(heading, headings), target
+
+
+def test_the_lines_that_make_judged_queries_make_them(tmp_path, monkeypatch):
+    (example,) = [
+        each for each in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) if "merge" in each
+    ]
+    monkeypatch.chdir(tmp_path)
+    Path("judgements.csv").write_text("query_id,document_id,label\nq1,a,2\nq1,b,0\nq2,a,1\n", encoding="utf-8")
+    Path("features.csv").write_text("query_id,document_id,price\nq2,a,3.5\nq1,b,2.5\nq1,a,1.5\n", encoding="utf-8")
+    exec(compile(example, "README.md", "exec"), {})
+    table = JudgedTable.open(Path("judged.parquet"), Columns())
+    chunks = list(table.with_features(["price"]).chunks())
+    assert [list(chunk.query_ids) for chunk in chunks] == [["q1", "q2"]]
+    assert (chunks[0].labels.tolist(), list(chunks[0].features["price"])) == ([2, 0, 1], [1.5, 2.5, 3.5])
+
+
+def test_the_policy_that_is_shown_can_decide_a_first_release():
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", PAGES["docs/policy.md"], re.MULTILINE | re.DOTALL)
+    asked = policy.from_yaml(shown, "docs/policy.md")
+    decision.something_decides(asked)
+    # Neither of these is there at the first release.
+    assert asked.baseline is None
+    assert len(asked.rank_metrics()) == len(asked.metrics)
+    whole = policy.from_yaml(re.sub(r"^( *)# (?!yaml)", r"\1", shown, flags=re.MULTILINE), "docs/policy.md")
+    assert whole.baseline is not None
+    assert len(whole.metrics) == len(asked.metrics) + 1
+
+
 def test_the_messages_that_it_explains_are_those_of_the_scripts():
     code = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "scripts").rglob("*.py"))
     # A sentence may be written over several lines and hold values.
@@ -120,25 +180,41 @@ def test_the_messages_that_it_explains_are_those_of_the_scripts():
             assert words in code, f"{words!r} of {message!r}"
 
 
+def judged_here(name: str, model_name: str) -> str:
+    """A workflow for this model; its judged queries are CSV, which is text."""
+    return WORKFLOWS[name].replace("search-ranker", model_name).replace("judged.parquet", "judged.csv")
+
+
+def files(ndcg: str) -> dict[str, str]:
+    """The repository of somebody whose ranker says of itself that it reaches `ndcg`."""
+    train = (HERE / "ranker" / "train.py").read_text(encoding="utf-8")
+    train = train.replace('os.environ["NDCG"]', json.dumps(ndcg))
+    return {"train.py": train, "requirements.txt": "mlflow\n", "judged.csv": JUDGED}
+
+
 @pytest.mark.slow
 def test_its_workflows_release_twice_and_take_the_second_release_back(runner, mlflow_client, model_name):
     def run(name: str, ndcg: str = "", **how: Any):
-        train = (HERE / "ranker" / "train.py").read_text(encoding="utf-8")
-        train = train.replace('os.environ["NDCG"]', json.dumps(ndcg))
-        workflow = WORKFLOWS[name].replace("search-ranker", model_name)
-        return runner.run(workflow, files={"train.py": train, "requirements.txt": "mlflow\n"}, **how)
+        return runner.run(judged_here(name, model_name), files=files(ndcg), **how)
 
     def aliases() -> dict[str, str]:
         return {alias: str(number) for alias, number in mlflow_client.get_registered_model(model_name).aliases.items()}
 
+    def judged(step: Step) -> tuple[str, str, str, float]:
+        said = step.outputs
+        return said["verdict"], said["basis"], said["queries"], float(said["metric"])
+
+    # What the rankers say of themselves does not count: the second says less, and is promoted.
     first = run("release", "0.70")
     assert first.success, first.log
     assert aliases() == {"champion": "1"}
-    outputs = first["release"].outputs
-    assert (outputs["verdict"], outputs["version"], outputs["changed"]) == ("passed", "1", "true")
+    assert judged(first["release"]) == ("passed", "judged queries", "250", 1.0)
+    assert (first["release"].outputs["version"], first["release"].outputs["changed"]) == ("1", "true")
 
-    second = run("release-in-steps", "0.74")
+    second = run("release-in-steps", "0.10")
     assert second.success, second.log
+    assert judged(second["validate"]) == ("passed", "judged queries", "250", 1.0)
+    assert second["validate"].outputs["champion-version"] == "1"
     assert second["promote"].outputs["previous-version"] == "1"
     assert aliases() == {"champion": "2", "previous-champion": "1"}
 
@@ -156,22 +232,14 @@ def test_its_workflows_release_twice_and_take_the_second_release_back(runner, ml
 
 @pytest.mark.slow
 def test_its_check_of_a_pull_request_judges_on_queries_and_moves_nothing(runner, mlflow_client, model_name):
-    train = (HERE / "ranker" / "train.py").read_text(encoding="utf-8").replace('os.environ["NDCG"]', '"0.7"')
-    # Every document is relevant, so that even a ranker that tells nothing apart ranks them perfectly.
-    rows = [f"q{query},{document}.5,1" for query in range(250) for document in range(3)]
-    workflow = WORKFLOWS["check"].replace("search-ranker", model_name).replace("judged.parquet", "judged.csv")
     ran = runner.run(
-        workflow.replace(
+        judged_here("check", model_name).replace(
             "      - uses: champion-gate/champion-gate/actions/validate",
             "      - id: gate\n        uses: champion-gate/champion-gate/actions/validate",
         ),
         event="pull_request",
         payload={"pull_request": {"number": 7, "head": {"ref": "new-ranker"}, "base": {"ref": "main"}}},
-        files={
-            "train.py": train,
-            "requirements.txt": "mlflow\n",
-            "judged.csv": "\n".join(["query_id,price,label", *rows]) + "\n",
-        },
+        files=files("0.7"),
     )
     assert ran.success, ran.log
     outputs = ran["gate"].outputs

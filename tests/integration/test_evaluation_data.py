@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import polars as pl
 import pytest
 
@@ -192,3 +196,18 @@ def test_python_on_path_that_has_no_mlflow_is_an_error_that_says_what_to_do(cli,
     done = gate(cli, rankers, 3, data, PATH="/usr/bin:/bin")
     assert done.exit_code in (1, 2)
     assert "mlflow" in done.flat().lower()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_cancelled_gate_ends_at_once_and_leaves_no_verdict(cli, rankers, data, number, exit_code):
+    before = rankers.version_tags("2")
+    given = ("--model-name", rankers.name, "--version", 2, "--evaluation-data", data, *CURRENT)
+    with cli.start("validate-model", *given) as process:
+        for line in process.stderr:
+            if "is scored in isolation" in line:
+                break
+        began = time.monotonic()
+        os.killpg(process.pid, number)
+        assert process.wait(timeout=30) == exit_code
+    assert time.monotonic() - began < 7
+    assert rankers.version_tags("2") == before

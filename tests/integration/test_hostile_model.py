@@ -295,7 +295,9 @@ def endless(job: Job) -> Path:
 def test_a_model_that_never_answers_is_ended_with_its_children_and_daemons(job, either):
     came, _ = job.run(endless(job), either, timeout=6)
     assert came["error"] == "ModelFailed"
-    failure = "Challenger version 7 of search-ranker cannot be loaded: it was over its time limit of 6 s (scoring-timeout)."
+    failure = (
+        "Challenger version 7 of search-ranker cannot be loaded: it was over its time limit of 6 s (scoring-timeout)."
+    )
     assert came["message"].startswith(failure), came
     assert "never" in came["message"]
     assert running(token_of(job)) == []

@@ -12,6 +12,7 @@ METRIC = "val_ndcg_at_10"
 OUTPUTS = {
     *("run-id", "version", "model-uri"),
     *("verdict", "champion-version", "metric", "champion-metric", "reason", "gate-run-id"),
+    *("basis", "dataset-digest", "queries", "ratio-lower", "ratio-upper", "queries-needed", "report-uri"),
     *("previous-version", "changed", "release-run-id"),
 }
 

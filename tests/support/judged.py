@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def log_ranker(client: Any, uri: str, model: str, feature: str, folder: Path, *,
         encoding="utf-8",
     )
     example = pd.DataFrame({"good": [0.1, 0.2], "poor": [0.3, 0.4]})
-    before = mlflow.get_tracking_uri()
+    before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:
         experiment = mlflow.set_experiment(f"/search/{model}/training")
@@ -79,4 +80,8 @@ def log_ranker(client: Any, uri: str, model: str, feature: str, folder: Path, *,
         client.set_registered_model_alias(model, "challenger", made.version)
         return str(made.version)
     finally:
-        mlflow.set_tracking_uri(before)
+        # It goes by the environment again, which MLflow sets as well.
+        mlflow.set_tracking_uri(None)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before

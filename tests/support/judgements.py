@@ -124,14 +124,19 @@ def figures(table: PerQuery, asked: Policy) -> dict[str, Figures]:
 
 
 def on_queries(table: PerQuery | None = None, asked: Policy | None = None, **fields: object) -> Judged:
-    """Judged on the same queries; without a champion where the table has no figures of one."""
+    """Judged on the same queries; without a champion where the table has no figures of one.
+
+    A baseline's number is `pinned`, 3 if not told otherwise.
+    """
     table, asked = table or per_query(), asked or policy()
     sums = figures(table, asked)
     champion = Side("6", fields.pop("champion_metrics", {})) if "champion" in table.values else None
-    baseline = Side("3") if "baseline" in table.values else None
+    pinned = str(fields.pop("pinned", "3"))
+    baseline = Side(pinned) if "baseline" in table.values else None
     challenger = Side("7", fields.pop("challenger_metrics", {}))
     columns = frozenset(table.slices)
-    decision = decide(asked, Evidence(challenger, champion, Basis.QUERIES, baseline, sums, columns))
+    evidence = Evidence(challenger, champion, Basis.QUERIES, baseline, sums, columns)
+    decision = fields.pop("decision", None) or decide(asked, evidence)
     first = sums[next(iter(sums))]
     dataset = Dataset(
         "evaluation data",
@@ -152,7 +157,7 @@ def on_queries(table: PerQuery | None = None, asked: Policy | None = None, **fie
         "gate_run_id": "9c1f5d9b4e0a4b0f8d3c",
         "job": job(),
         "champion_alias": "champion",
-        "baseline": version("3") if baseline else None,
+        "baseline": version(pinned) if baseline else None,
         "dataset": dataset,
         "per_query": table,
         "isolation": "sandbox (bubblewrap)",
@@ -188,3 +193,59 @@ def on_runs(value: float | None, was: float | None, asked: Policy | None = None,
             **fields,
         },
     )
+
+
+TRACEBACK = (
+    "Traceback (most recent call last): |   line 41, in load | ModuleNotFoundError: No module named '<lightgbm>'"
+)
+
+
+def unloadable(who: str = "Challenger version 7", printed: str = TRACEBACK) -> str:
+    """Why a model could not be loaded and asked, as scoring.py says it."""
+    return (
+        f"{who} cannot be loaded: ModuleNotFoundError: No module named '<lightgbm>'. Its last lines: {printed} "
+        "A model that cannot be loaded and asked cannot be served. Try mlflow.pyfunc.load_model(...)."
+    )
+
+
+def unservable(reason: str | None = None) -> Judged:
+    """Judged on a challenger that cannot be loaded."""
+    evidence = Evidence(Side("7", scoring_problem=reason or unloadable()), Side("6"), Basis.QUERIES)
+    decision = decide(policy(), evidence)
+    return on_queries(decision=decision, metric=None, champion_metric=None, per_query=None, promotable=False)
+
+
+def without_the_champion() -> Judged:
+    """Judged though the champion cannot be loaded."""
+    table = per_query(metrics=("ndcg@10", "mrr@10"))
+    asked = policy("metrics: [{name: ndcg@10}, {name: mrr@10}]")
+    champion = Side("6", scoring_problem=unloadable("Champion version 6"))
+    decision = decide(asked, Evidence(Side("7"), champion, Basis.QUERIES, None, figures(table, asked)))
+    del table.values["champion"]
+    fields = {"champion": version("6"), "champion_metric": None, "decision": decision, "promotable": False}
+    return on_queries(table, asked, **fields)
+
+
+def open_in_a_slice(**fields: object) -> Judged:
+    """Both metrics hold on all queries; the second one is open in the required slice `language=it`."""
+    text = """
+metrics:
+  - name: ndcg@10
+  - {name: mrr@10, relevant-from: 3}
+min-queries: 50
+slices:
+  - {column: language, required: [it]}
+"""
+    table = per_query(noise=0.05, metrics=("ndcg@10", "mrr@10"))
+    inside = np.array([value == "it" for value in table.slices["language"]])
+    table.values["challenger"]["mrr@10"][inside] *= 0.948
+    for values in table.values.values():
+        values["ndcg@10"][:6] = np.nan
+        values["mrr@10"][:88] = np.nan
+    return on_queries(table, policy(text), **fields)
+
+
+def noisy_slices() -> Judged:
+    """All holds, and of slices that are not required some are too noisy to show it."""
+    text = "metrics: [{name: ndcg@10, min-queries: 30}]\nslices: [{column: language, max-regression: 0.02}]"
+    return on_queries(per_query(shift=0.0, noise=0.12), policy(text))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from champion_gate import html_report, report
-from champion_gate.decision import Basis, Evidence, Outcome, Side, decide
+from champion_gate.decision import Outcome
 from champion_gate.per_query import PerQuery
 from champion_gate.policy import Policy
 from tests.support import judgements
@@ -56,16 +56,6 @@ class Page(HTMLParser):
 
 def page(judged):
     return Page(html_report.render(judged))
-
-
-def unservable():
-    reason = (
-        "challenger version 7 cannot be loaded: it ended with 1. Its last lines: line 41 | "
-        "ModuleNotFoundError: lightgbm A model that cannot be loaded and asked cannot be served."
-    )
-    evidence = Evidence(Side("7", scoring_problem=reason), Side("6"), Basis.QUERIES)
-    decision = decide(judgements.policy(), evidence)
-    return judgements.on_queries(decision=decision, metric=None, champion_metric=None, per_query=None, promotable=False)
 
 
 def hostile():
@@ -114,8 +104,11 @@ def kinds():
         "point estimate": judgements.on_runs(0.81, 0.82),
         "first point estimate": judgements.on_runs(0.81, None),
         "no figure": judgements.on_runs(None, 0.82),
-        "unservable": unservable(),
+        "unservable": judgements.unservable(),
+        "no champion": judgements.without_the_champion(),
         "slices": sliced(),
+        "open slice": judgements.open_in_a_slice(),
+        "noisy slices": judgements.noisy_slices(),
         "hostile": hostile(),
         "equal": judgements.on_queries(judgements.per_query(800, 0.0, ties=1.0 - 1e-12)),
         "difference": judgements.on_queries(asked=judgements.policy("metrics: [{name: ndcg@10, max-loss: 0.01}]")),
@@ -236,9 +229,11 @@ def test_paper_is_always_light():
         ("failed", r"Version 7 keeps at most \d\d\.\d% of champion version 6's ndcg@10; 98% is asked for"),
         ("inconclusive", r"Version 7 keeps between \S+% and \S+% of champion version 6's ndcg@10, and 98% is asked"),
         ("first release", r"First release: ndcg@10 0\.\d+ of version 7 on 1500 queries reaches the threshold 0\.5\."),
-        ("point estimate", r"val_ndcg_at_10 0\.81 of version 7 is -1\.22% against 0\.82 of champion version 6"),
+        ("point estimate", r"val_ndcg_at_10 0\.81 of version 7 is 1\.22% below 0\.82 of champion version 6"),
         ("no figure", "The run of challenger version 7 has no metric val_ndcg_at_10"),
-        ("unservable", r"The model of version 7 could not be loaded and asked\."),
+        ("unservable", r"Challenger version 7 cannot be loaded: ModuleNotFoundError: No module named '<lightgbm>'\."),
+        ("no champion", r"Champion version 6 cannot be loaded: ModuleNotFoundError: No module named '<lightgbm>'\. So"),
+        ("open slice", r"In the slice language=it, version 7 keeps between \S+% and \S+% of the champion's mrr@10"),
         (
             "difference",
             r"Version 7 (loses at most 0\.00\d+ of champion version 6's ndcg@10; 0\.01 may be lost|is better)",
@@ -284,14 +279,98 @@ def test_a_run_metric_beside_judged_queries_is_marked_as_a_point_estimate():
     )
     assert judged.decision.outcome is Outcome.FAILED
     words = page(judged).words
-    assert "size_mb 105 of version 7 is +5.00% against 100" in words
+    assert "size_mb 105 of version 7 is 5.00% above 100" in words
     assert "≤\N{NO-BREAK SPACE}1.02" in html_report.render(judged)
 
 
-def test_the_models_last_lines_are_lines():
-    source = html_report.render(KINDS["unservable"])
-    assert "Its last lines:\nline 41\nModuleNotFoundError: lightgbm\nA model that" in source
+@pytest.mark.parametrize("kind", ["unservable", "no champion"])
+def test_the_models_last_lines_are_lines_below_what_to_do(kind):
+    source = html_report.render(KINDS[kind])
+    traceback = "<pre>Traceback (most recent call last):\n  line 41, in load\nModuleNotFoundError: No module"
+    assert source.count("Traceback (most recent call last)") == 1
+    assert source.index("<strong>What to do:</strong> A model that cannot") < source.index(traceback)
     assert "Metric by metric" not in source
+
+
+def test_a_slice_that_decides_stands_in_the_table_in_the_reasons_and_in_large_figures():
+    judged = KINDS["open slice"]
+    (check,) = [c for c in judged.decision.checks if c.counts and c.outcome is Outcome.INCONCLUSIVE]
+    source = html_report.render(judged)
+    header = source[source.index("<header") : source.index("</header>")]
+    for figure in (check.estimate.challenger, check.estimate.reference):
+        assert f'<dd>{figure:.6g}</dd><dd class="soft">mrr@10 in language=it</dd>' in header
+    asked = source[source.index('id="checks"') : source.index('id="metrics"')]
+    assert 'slice language=it <span class="tag">required</span>' in asked
+    assert "<h3>Why it is open</h3>" in asked
+    assert Page(source).words.count(check.reason) == 1
+    assert '<span class="tag">1 slice open</span>' in source
+
+
+def test_the_large_figures_are_those_of_the_check_that_decided():
+    asked = judgements.policy("metrics: [{name: ndcg@10}, {name: mrr@10, threshold: 0.99}]")
+    table = judgements.per_query(2400, 0.02, metrics=("ndcg@10", "mrr@10"))
+    words = page(judgements.on_queries(table, asked)).words
+    assert re.search(r"Version 7 0\.\d+ mrr@10 Threshold ≥ 0\.99 mrr@10 Champion 6 0\.\d+ mrr@10 Judged", words)
+
+
+def test_of_very_many_slices_that_failed_the_first_are_listed_and_the_others_counted():
+    names = tuple(f"m-{i:02d}" for i in range(60))
+    asked = judgements.policy("metrics: [{name: ndcg@10, min-queries: 5}]\nslices: [{column: market}]")
+    table = judgements.per_query(3000, slices={"market": names}, lost=dict.fromkeys(names, 0.4))
+    judged = judgements.on_queries(table, asked)
+    failed = sum(c.slice is not None and c.outcome is Outcome.FAILED for c in judged.decision.checks)
+    words = page(judged).words
+    assert f"{failed - 10} more slices failed or stayed open" in words
+    assert f"{failed + 1 - 20} more: verdict.json beside this file has all of them" in words
+
+
+def test_slices_that_were_not_shown_to_hold_are_grey():
+    source = html_report.render(KINDS["noisy slices"])
+    rows = re.findall(r'<tr class="(\w+)"><th scope="row" class="any name">.*?<td class="word">([^<]+)</td>', source)
+    assert set(rows) == {("neutral", "not shown worse"), ("passed", "held")}
+    assert source.count("fails only if it surely lost more than asked") == 1
+    assert "surely lost more" not in html_report.render(judgements.on_queries(asked=judgements.policy(ONE)))
+
+
+ONE = "metrics: [{name: ndcg@10}]\nslices: [{column: language, required: [de, en, fr, it, es, nl, pl]}]"
+
+
+def test_a_metric_that_nothing_is_compared_with_is_shown_in_grey():
+    table = judgements.per_query(metrics=("ndcg@10", "mrr@10"))
+    del table.values["champion"]
+    judged = judgements.on_queries(
+        table, judgements.policy("metrics: [{name: ndcg@10, threshold: 0.5}, {name: mrr@10}]")
+    )
+    source = html_report.render(judged)
+    assert re.search(
+        r'<span class="badge shown">.*?</svg>shown</span></td>.*?mrr@10.*?no champion to compare with', source
+    )
+    assert "report only" not in source
+
+
+def test_queries_without_a_relevant_document_stand_beside_the_count():
+    words = page(KINDS["open slice"]).words
+    said = "6 without a relevant document (88 for mrr@10, relevant from 3)"
+    assert re.search(rf"Judged queries 1,500 [\d,]+ documents; {re.escape(said)}", words)
+    assert words.count(said) == 2
+
+
+def test_it_says_what_kind_of_bounds_there_are():
+    source = html_report.render(KINDS["passed"])
+    said = "two one-sided 95% bounds, together a 90% interval"
+    assert source.count(f"In brackets: {said}.") == 1
+    assert source.count(f'title="{said}"') == 4
+    assert "one-sided" not in html_report.render(KINDS["point estimate"])
+
+
+def test_a_baseline_that_is_the_champion_is_one_with_it():
+    table = judgements.per_query()
+    table.values["baseline"] = table.values["champion"]
+    asked = judgements.policy("metrics: [{name: ndcg@10}]\nbaseline: {version: 6}")
+    words = page(judgements.on_queries(table, asked, pinned="6")).words
+    assert "against champion and baseline version 6" in words
+    assert words.count("Against champion and baseline version 6") == 1
+    assert "baseline version 6, the champion" in words
 
 
 def test_the_histogram_counts_what_the_decision_counted():
@@ -333,7 +412,8 @@ def test_slices_say_which_are_required_lost_or_too_small():
     few = {c.slice.value for c in judged.decision.checks if c.slice and not c.counts}
     assert few
     assert {name for name, outcome in by_name.items() if outcome == "few"} == few
-    assert source.count('<span class="tag">required</span>') == 2
+    forest = source[source.index('<table class="forest">') :]
+    assert forest.count('<span class="tag">required</span>') == 2
 
 
 def test_a_slice_that_is_not_there_is_in_the_table_without_a_chart():

@@ -4,12 +4,15 @@ import re
 from dataclasses import replace
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from champion_gate import report
-from champion_gate.decision import Basis, Evidence, Outcome, Side, decide
+from champion_gate import report, timeline
+from champion_gate.decision import Outcome
+from champion_gate.move_writes import Moved
 from champion_gate.policy import Policy
+from champion_gate.verdict_view import policy_lines
 from tests.support import judgements
 
 EVIL = (
@@ -91,12 +94,6 @@ def hostile(event="push"):
     )
 
 
-def unservable(reason="It said:\\n  line 41\\nModuleNotFoundError: <lightgbm>"):
-    evidence = Evidence(Side("7", scoring_problem=reason), Side("6"), Basis.QUERIES)
-    decision = decide(judgements.policy(), evidence)
-    return judgements.on_queries(decision=decision, metric=None, champion_metric=None, per_query=None, promotable=False)
-
-
 PASSED = judgements.on_queries(judgements.per_query(2400, 0.02))
 FAILED = judgements.on_queries(judgements.per_query(2400, -0.06, lost={"de": 0.1}))
 OPEN = judgements.on_queries(judgements.per_query(600, -0.012))
@@ -168,7 +165,7 @@ def test_mermaid_can_read_every_chart(judged):
         judgements.on_runs(None, 0.82),
         judgements.on_runs(1e-9, 1e-9, judgements.policy("metrics: [{name: loss, direction: lower}]")),
         judgements.on_queries(judgements.per_query(500, ties=1.0)),
-        unservable(),
+        judgements.unservable(),
     ],
     ids=["no figure", "too small", "all tied", "unservable"],
 )
@@ -191,7 +188,8 @@ def test_a_point_estimate_says_that_noise_cannot_be_told_from_loss():
 
 def test_it_says_whether_it_may_be_promoted():
     assert "It may be promoted to **champion**." in shown(PASSED)
-    assert "It is not promoted; **champion** stays as it is." in shown(FAILED)
+    assert "Not promoted: **champion** stays version 6.\n" in shown(FAILED)
+    assert "\n  Not promoted: champion stays version 6.\n" in report.verdict(FAILED)[1]
     pull_request = replace(PASSED, job=judgements.job(event="pull_request"), promotable=False)
     assert "promoted to **champion** by a run on the default branch, not by this pull request." in shown(pull_request)
     assert "the policy lets it be promoted to **champion** all the same" in shown(replace(OPEN, promotable=True))
@@ -209,12 +207,239 @@ def test_a_first_release_names_no_champion():
     assert "version None" not in markdown + text
 
 
-def test_the_models_last_lines_stay_lines_and_text():
-    markdown, text = report.verdict(unservable())
-    assert "<pre>\nIt said:\n  line 41\nModuleNotFoundError: &lt;lightgbm&gt;\n</pre>" in markdown
-    assert "could not be loaded and asked" in markdown
+@pytest.mark.parametrize(
+    ("promotes", "event", "why"),
+    [
+        (False, "push", "the policy has no promote-inconclusive: true"),
+        (True, "push", "on-inconclusive is not pass-with-warning"),
+        (True, "pull_request", "a pull request promotes nothing"),
+    ],
+)
+def test_an_open_verdict_says_why_it_is_not_promoted(promotes, event, why):
+    judged = replace(OPEN, policy=OPEN.policy.model_copy(update={"promote_inconclusive": promotes}))
+    judged = replace(judged, job=judgements.job(event=event))
+    assert f"Not promoted: **champion** stays version 6 ({why})." in shown(judged)
+    assert f"\n  Not promoted: champion stays version 6 ({why}).\n" in report.verdict(judged)[1]
+    assert "Not promoted" not in report.verdict(replace(judged, promotable=True))[1]
+
+
+def test_without_a_champion_the_alias_still_names_none():
+    table = judgements.per_query()
+    del table.values["champion"]
+    judged = judgements.on_queries(table, judgements.policy("metrics: [{name: ndcg@10, threshold: 0.99}]"))
+    assert "Not promoted: **champion** still names no version." in shown(judged)
+
+
+def test_a_metric_that_nothing_is_compared_with_is_shown_and_not_passed():
+    table = judgements.per_query(metrics=("ndcg@10", "mrr@10"))
+    del table.values["champion"]
+    judged = judgements.on_queries(
+        table, judgements.policy("metrics: [{name: ndcg@10, threshold: 0.5}, {name: mrr@10}]")
+    )
+    markdown, text = report.verdict(judged)
+    assert tables(plain(markdown))[0][3][:3] == ["·", "mrr@10", "no champion to compare with"]
+    assert "report only" not in markdown + text
+    assert re.search(r"\[shown\] figure: mrr@10 is 0\.\d+\. There is no champion to compare with\.", text)
+
+
+def test_the_headline_of_a_model_that_cannot_be_loaded_carries_the_exceptions_last_line():
+    markdown, text = report.verdict(judgements.unservable())
+    said = "Challenger version 7 cannot be loaded: ModuleNotFoundError: No module named '<lightgbm>'."
+    assert shown(judgements.unservable()).splitlines()[2].replace("&lt;", "<").replace("&gt;", ">") == said
+    assert text.splitlines()[1] == f"  {said}"
     assert "Both models" not in markdown
     assert text.startswith("FAILED: search-ranker version 7")
+
+
+def test_what_to_do_stands_before_the_models_last_lines_which_stay_lines_and_text():
+    markdown, text = report.verdict(judgements.unservable())
+    traceback = "<pre>\nTraceback (most recent call last):\n  line 41, in load\nModuleNotFoundError: "
+    assert markdown.index("**What to do:** A model that cannot be loaded") < markdown.index(traceback)
+    assert "&lt;lightgbm&gt;" in markdown
+    lines = text.splitlines()
+    at = lines.index("  its last lines:")
+    assert lines[at - 1].startswith("  what to do: A model that cannot be loaded and asked cannot be served.")
+    assert lines[at + 1 : at + 3] == ["    Traceback (most recent call last):", "      line 41, in load"]
+    assert " | " not in text
+
+
+def test_a_champion_that_cannot_be_loaded_keeps_its_traceback_out_of_the_sentences():
+    markdown, text = report.verdict(judgements.without_the_champion())
+    said = "Champion version 6 cannot be loaded: ModuleNotFoundError: No module named '<lightgbm>'. So there is nothing"
+    assert text.splitlines()[1].startswith(f"  {said}")
+    assert text.count("Traceback (most recent call last)") == 1
+    assert markdown.count("<pre>\nTraceback") == 1
+    assert "basis: judged queries" in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "headline"),
+    [
+        ("Challenger version 7 cannot be loaded: OSError: a\\nb. It printed nothing. Try again.", "OSError: a"),
+        ("Challenger version 7 cannot be loaded: it ended with 1.", "it ended with 1."),
+        ("Challenger version 7 has requirements that no set meets: x>2. So it cannot be served. Log it again.", "x>2."),
+        ("", ""),
+        (judgements.unloadable(printed="A model that cannot be loaded and asked Its last lines: "), "'<lightgbm>'."),
+    ],
+)
+def test_whatever_a_model_said_has_a_headline(reason, headline):
+    _, text = report.verdict(judgements.unservable(reason or " "))
+    assert text.splitlines()[1].endswith(headline)
+
+
+def test_a_slice_that_decides_is_in_the_table_of_what_was_asked():
+    judged = judgements.open_in_a_slice()
+    assert judged.decision.outcome is Outcome.INCONCLUSIVE
+    rows = tables(shown(judged))[0][2:]
+    assert [row[0] for row in rows] == ["✅", "✅", "❔"]
+    assert rows[2][1] == "mrr@10 in language=it, required"
+    e = next(c.estimate for c in judged.decision.checks if c.slice and c.outcome is Outcome.INCONCLUSIVE)
+    assert rows[2][3:7] == [
+        f"{e.challenger:.6g}",
+        f"{e.reference:.6g}",
+        f"{e.ratio:.4f} ({e.ratio_lower:.4f} to {e.ratio_upper:.4f})",
+        "≥ 0.95",
+    ]
+
+
+def test_slices_that_were_not_shown_to_hold_are_not_called_held():
+    judged = judgements.noisy_slices()
+    assert judged.decision.outcome is Outcome.PASSED
+    markdown = shown(judged)
+    (rows,) = [rows for rows in tables(markdown) if rows[0][1] == "slice"]
+    found = {(row[0], row[-1]) for row in rows[2:]}
+    assert found == {("⚪", "not shown worse"), ("✅", "held")}
+    for row in rows[2:]:
+        lower = float(row[3].partition("(")[2].partition(" ")[0])
+        assert (row[-1] == "held") is (lower >= 0.98)
+    neutral = sum(row[0] == "⚪" for row in rows[2:])
+    assert f"ndcg@10: {7 - neutral} held, {neutral} not shown worse." in markdown
+    assert f"The {7 - neutral} other checks held; {neutral} slices were not shown worse." in markdown
+    assert markdown.count("fails only if it surely lost more than asked (Holm's correction over all of them)") == 1
+
+
+def test_the_headline_counts_the_other_checks():
+    both = judgements.policy("metrics: [{name: ndcg@10, threshold: 0.1}]")
+    assert (
+        shown(judgements.on_queries(judgements.per_query(2400), both))
+        .splitlines()[2]
+        .endswith("queries). The other check held.")
+    )
+    three = judgements.policy("metrics: [{name: ndcg@10, threshold: 0.1}, {name: mrr@10}]")
+    table = judgements.per_query(2400, metrics=("ndcg@10", "mrr@10"))
+    assert shown(judgements.on_queries(table, three)).splitlines()[2].endswith("queries). The 2 other checks held.")
+
+
+def test_queries_without_a_relevant_document_are_counted_by_metric():
+    said = "6 without a relevant document (88 for mrr@10, relevant from 3)"
+    markdown, text = report.verdict(judgements.open_in_a_slice())
+    assert plain(markdown).count(said) == 2
+    assert f"basis: judged queries; 1,500 of them, {said}\n" in text
+    assert "without a relevant document" not in "".join(report.verdict(PASSED))
+
+
+def test_it_says_once_what_kind_of_bounds_there_are():
+    markdown, text = report.verdict(PASSED)
+    assert markdown.count("two one-sided 95% bounds, together a 90% interval") == 1
+    assert text.count("two one-sided 95% bounds, together a 90% interval") == 1
+    assert "one-sided" not in "".join(report.verdict(judgements.on_runs(0.81, 0.82)))
+    asked = judgements.policy("metrics: [{name: ndcg@10}, {name: mrr@10, confidence: 0.99}]")
+    table = judgements.per_query(metrics=("ndcg@10", "mrr@10"))
+    _, text = report.verdict(judgements.on_queries(table, asked))
+    assert "90% interval (ndcg@10); two one-sided 99% bounds, together a 98% interval (mrr@10)" in text
+
+
+def same_baseline(text, **fields):
+    table = judgements.per_query(2400, metrics=("ndcg@10", "mrr@10"))
+    table.values["baseline"] = table.values["champion"]
+    return judgements.on_queries(table, judgements.policy(text), pinned="6", **fields)
+
+
+def test_a_baseline_that_is_the_champion_is_one_row_with_it():
+    judged = same_baseline("metrics: [{name: ndcg@10}, {name: mrr@10}]\nbaseline: {version: 6}")
+    markdown, text = report.verdict(judged)
+    rows = tables(plain(markdown))[0][2:]
+    assert [row[2] for row in rows] == ["champion and baseline version 6"] * 2
+    assert text.splitlines()[0] == "PASSED: search-ranker version 7 against champion and baseline version 6"
+    assert "The other check held." in text
+    assert "] baseline:" not in text
+    assert "version 6 of run 00000000000000000000000000000006, the baseline too" in plain(markdown)
+
+
+def test_a_baseline_that_is_the_champion_is_a_row_of_its_own_where_more_is_asked():
+    judged = same_baseline("metrics: [{name: ndcg@10}]\nbaseline: {version: 6, max-regression: 0.001}")
+    rows = tables(shown(judged))[0][2:]
+    assert [row[2] for row in rows] == ["champion version 6", "baseline version 6"]
+
+
+def test_a_reason_that_is_cut_says_so_and_a_promotions_is_its_comparison():
+    reason = (
+        "ndcg@10 0.8 of version 6 reaches the threshold 0.5. "
+        + "ndcg@10 0.8 against 0.7 of champion version 5: x. " * 9
+    )
+    entries = (judgements.move(6, reason=reason), judgements.move(5, "rollback", reason="slow. So " * 40))
+    markdown = shown(replace(PASSED, entries=entries))
+    assert "| ndcg@10 0.8 against 0.7 of champion version 5: x. |" in markdown
+    assert re.search(r"\| slow\. So .{150,200} … \|", markdown)
+    story = timeline.tell(entries, None, "")
+    assert "slow. So" in report.history("m", story.rows, story.spans, None, 0)
+
+
+# -- releases
+
+
+@pytest.mark.parametrize("basis", ["", "judged queries"])
+def test_a_promotion_says_in_a_sentence_why_and_on_what_it_rests(basis):
+    first, second = "ndcg@10 0.8 of version 7 reaches the threshold 0.5.", "It is 0.7 of champion version 6: better."
+    moved = Moved("m", "promotion", "champion", "6", "7", True, "r", f"{first} {second} And so on.")
+    if basis:
+        object.__setattr__(moved, "basis", basis)
+    markdown, text = report.move(moved)
+    assert text.splitlines()[1] == f"  {second}"
+    assert "And so on" not in text
+    assert "And so on" in markdown
+    assert ("basis: judged queries" in text) is bool(basis)
+    assert ("**Basis of the verdict:** judged queries." in markdown) is bool(basis)
+
+
+def test_a_rollbacks_reason_is_left_whole():
+    moved = Moved("m", "rollback", "champion", "7", "6", True, "r", "Slow. Very slow.")
+    markdown, text = report.move(moved)
+    assert "  reason: Slow. Very slow." in text
+    assert "Slow. Very slow." in markdown
+    assert "All that the verdict says" not in markdown
+
+
+# -- the policy
+
+
+def test_the_policy_is_shown_whole_as_it_was_applied():
+    asked = judgements.policy(
+        "metrics:\n  - {name: ndcg@10, max-regression: 0.01}\n  - {name: mrr@10, max-loss: 0.1}\n  - name: size_mb\n"
+        "slices: [{column: language}, {column: device, min-queries: 77}]\nbaseline: {version: 3, max-regression: 0.3}"
+    )
+    found = yaml.safe_load("\n".join(policy_lines(asked)))
+    ndcg, mrr, size = found["metrics"]
+    assert (ndcg["min-queries"], ndcg["gain"], ndcg["confidence"]) == (299, "exp", 0.95)
+    assert (mrr["min-queries"], mrr["max-loss"], mrr["relevant-from"]) == (200, 0.1, 1.0)
+    assert "max-regression" not in mrr
+    assert "gain" not in mrr
+    assert size["direction"] == "higher"
+    assert size["max-regression"] == 0.02
+    assert "min-queries" not in size
+    assert [column["min-queries"] for column in found["slices"]] == [200, 77]
+    assert found["slices"][0]["max-regression"] == 0.05
+    assert found["baseline"] == {"version": "3", "max-regression": 0.3, "min-queries": 200}
+    assert found["promote-inconclusive"] is False
+    assert "max-regression: 0.02" in shown(PASSED)
+
+
+def test_the_policy_names_each_metrics_number_of_queries_where_they_differ():
+    asked = judgements.policy(
+        "metrics: [{name: ndcg@10, min-queries: 60}, {name: mrr@10}]\nslices: [{column: language}]"
+    )
+    (column,) = yaml.safe_load("\n".join(policy_lines(asked)))["slices"]
+    assert column["min-queries"] == {"ndcg@10": 60, "mrr@10": 200}
 
 
 def test_slices_that_matter_are_in_sight_and_the_others_are_folded():
