@@ -66,7 +66,7 @@ def test_validate_model_on_a_registry_that_fails(faulty, proxy, untouched, fault
     assert proxy.writes == []
 
 
-@pytest.mark.parametrize("path", ["model-versions/get", "runs/get", "experiments/get"])
+@pytest.mark.parametrize("path", ["model-versions/get", "runs/get"])
 @pytest.mark.parametrize("fault", LATER)
 def test_validate_model_when_a_later_look_up_fails(faulty, proxy, untouched, path, fault):
     FAULTS[fault](proxy.when("GET", path))

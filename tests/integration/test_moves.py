@@ -368,6 +368,10 @@ def test_a_deleted_log_is_exit_3_and_nothing_moves(cli, world, redis):
         done = step(cli, world, *lock(redis))
         assert done.exit_code == 3, done.text
         assert "Restore it" in done.flat()
+    for command in ("validate-model", "release"):
+        done = cli(command, "--model-name", world.name, "--threshold", "0.1")
+        assert done.exit_code == 3, done.text
+        assert "Restore it" in done.flat()
     assert world.snapshot() == before
 
 
