@@ -31,6 +31,7 @@ OPTIONS_TAG = "gate.metric_options"
 TABLE_TAG = "gate.per_query_digest"
 SCORED_TAG = "gate.scored_in"
 PURPOSE_TAG = "gate.purpose"
+ISOLATION_TAG = "gate.isolation"
 _LOOKED_AT = 5
 
 
@@ -45,6 +46,8 @@ class Asked:
     metrics: Sequence[RankMetric]
     scored_in: str
     purpose: Literal["release", "check"]
+    sandbox: bool = False
+    """Whether only figures of models that were shut in count."""
 
 
 def side_tag(side: str) -> str:
@@ -83,7 +86,7 @@ def figures(
     asked: Asked,
     query_ids: list[str],
     folder: Path,
-) -> tuple[str, dict[str, NDArray[np.float64]]] | None:
+) -> tuple[Run, dict[str, NDArray[np.float64]]] | None:
     """The newest gate run that measured `version` as `asked`, and the version's figures.
 
     None if there is none, or its table cannot be read: then the model has to be scored.
@@ -92,7 +95,7 @@ def figures(
     for run, side in [(run, side) for run, side in fitting if side is not None][:_LOOKED_AT]:
         try:
             table = _table(registry, run, folder)
-            return run.id, read_side(table, side, query_ids, [metric.name for metric in asked.metrics])
+            return run, read_side(table, side, query_ids, [metric.name for metric in asked.metrics])
         except (OutsideWorldFailed, ValueError) as error:
             log(f"The per-query table of gate run {run.id} is not used: {error}")
     return None
@@ -111,6 +114,8 @@ def _side_of(run: Run, version: Version, asked: Asked) -> str | None:
     if run.tags.get(OPTIONS_TAG) != _options(asked.metrics) or run.tags.get(SCORED_TAG) != asked.scored_in:
         return None
     if run.tags.get(PURPOSE_TAG) not in ("release", asked.purpose):
+        return None
+    if asked.sandbox and not run.tags.get(ISOLATION_TAG, "").startswith("sandbox"):
         return None
     return next((side for side in SIDES if run.tags.get(side_tag(side)) == identity(version)), None)
 

@@ -206,11 +206,14 @@ class Gatherer:
         """What an earlier gate found for this version on these queries by these metrics, if its table is there."""
         from champion_gate import earlier_gates
 
-        asked = earlier_gates.Asked(dataset.digest, self.metrics, scoring.environment, self.purpose)
+        sandbox = self.policy.isolation == "sandbox"
+        asked = earlier_gates.Asked(dataset.digest, self.metrics, scoring.environment, self.purpose, sandbox)
         found = earlier_gates.figures(self.registry, self.release_log, version, asked, query_ids, self.folder)
         if found is not None:
-            gate_run_id, values = found
-            log(f"Version {version.number} was scored on this data before, by gate run {gate_run_id}: not again.")
+            run, values = found
+            # The verdict says how the models were shut in that it rests on, also those that were scored before.
+            self.isolation = min(filter(None, (self.isolation, run.tags.get(earlier_gates.ISOLATION_TAG))))
+            log(f"Version {version.number} was scored on this data before, by gate run {run.id}: not again.")
             return values
         return None
 

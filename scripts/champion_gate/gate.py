@@ -347,7 +347,7 @@ def _tags(judged: Judged, gathered: Gathered, versions: Mapping[str, Version], t
         metrics = [metric for _, metric in judged.policy.rank_metrics()]
         of = earlier_gates.Asked(gathered.dataset.digest, metrics, gathered.scored_in, _purpose(judged.job))
         found |= earlier_gates.tags(of, measured, table)
-        found["gate.isolation"] = judged.isolation or "none"
+        found[earlier_gates.ISOLATION_TAG] = judged.isolation or "none"
     return found
 
 

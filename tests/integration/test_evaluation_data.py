@@ -155,7 +155,16 @@ def test_a_policy_that_demands_a_sandbox_is_kept(cli, rankers, data, tmp_path):
     done = gate(cli, rankers, 3, data, "--policy", policy, "--isolation", "process")
     assert done.exit_code == 2
     assert "isolation" in done.text
-    done = gate(cli, rankers, 3, data, "--policy", policy)
+    # What was scored without one before does not count for it either.
+    other = tmp_path / "sandbox.parquet"
+    judged.queries(seed=7).write_parquet(other)
+    assert gate(cli, rankers, 3, other, "--isolation", "process").exit_code == 0
+    assert rankers.verdict("3")["isolation"] == "process"
+    again = gate(cli, rankers, 3, other)
+    assert rankers.verdict("3")["isolation"] == "process", "the champion's figures are of a model that was not shut in"
+    assert "was scored on this data before" in again.stderr
+    done = gate(cli, rankers, 3, other, "--policy", policy)
+    assert "was scored on this data before" not in done.stderr
     if done.exit_code != 2:  # a machine without any says so
         assert done.exit_code == 0, done.text
         assert rankers.verdict("3")["isolation"].startswith("sandbox")
