@@ -47,17 +47,13 @@ def world(three_released):
 
 
 @pytest.fixture
-def killed_at(forks, cli, mlflow_server, redis):
+def killed_at(cli, mlflow_server, redis):
     """Runs a command and kills it at a call to the registry: when it was done, and before its answer."""
-    if forks is None:
-        pytest.fail("this needs the forkserver, which is for Linux") if sys.platform == "linux" else pytest.skip(
-            "Linux"
-        )
 
     def run(step, world, *arguments, method="", path="", body="", done=True, locked=True):
         with fault_proxy(mlflow_server.uri) as proxy:
             rule = proxy.when(method, path, body, times=1)
-            rule.kill(lambda: os.kill(forks.pid, signal.SIGKILL), forwarded=done, answered=False)
+            rule.kill(cli.kill, forwarded=done, answered=False)
             lock = ("--redis-url", redis.url) if locked else ()
             broken = step(cli.at(proxy.uri), world, *lock, *arguments)
             assert broken.exit_code == DEAD, broken.text

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,14 +19,12 @@ import pytest
 from champion_gate import lineage, timeline
 from champion_gate.registry import Registry
 from champion_gate.release_log import ReleaseLog
-from tests.support.cli import Cli, ForkServer, Result
+from tests.support.cli import Cli, Result
 from tests.support.fault_proxy import FaultProxy, Request, fault_proxy
 from tests.support.prepared import Template, template
 from tests.support.redis_proxy import Command, redis_proxy
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.registry_world import World
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the forkserver is for Linux; 'kill -9' is not")
 
 ALL_POINTS = os.environ.get("CHAMPION_GATE_TEST_ALL_POINTS") == "1"
 KILLED = -signal.SIGKILL
@@ -108,7 +105,6 @@ class Rig:
     """All that a point needs: a command line with MLflow loaded, a server each, and models to break."""
 
     cli: Cli
-    forks: ForkServer
     redis: RedisServer
     registry: Registry
     templates: dict[int, Template]
@@ -117,9 +113,6 @@ class Rig:
         """As another job, each time."""
         arguments = ("--model-name", world.name, "--redis-url", redis_url, *operation.arguments, *more)
         return cli(operation.command, *arguments)
-
-    def kill(self) -> None:
-        os.kill(self.forks.pid, signal.SIGKILL)
 
     def lease_ends(self) -> None:
         """What time does to the lease of a dead holder."""
@@ -140,7 +133,7 @@ def rig(mlflow_server, mlflow_client, forks, tmp_path_factory):
     cli = Cli(mlflow_server.uri, folder, forks)
     with redis_server(folder) as redis:
         templates = {releases: template(mlflow_client, cli, releases) for releases in (2, 3)}
-        yield Rig(cli, forks, redis, Registry(mlflow_client, mlflow_server.uri, 30.0), templates)
+        yield Rig(cli, redis, Registry(mlflow_client, mlflow_server.uri, 30.0), templates)
 
 
 def is_write(request: Request) -> bool:
@@ -229,13 +222,13 @@ def one_registry_point(rig: Rig, operation: Operation, number: int, mode: str) -
     with fault_proxy(rig.cli.uri) as proxy:
         rule = proxy.when(skip=number, times=1)
         {
-            "killed before": lambda: rule.kill(rig.kill, forwarded=False, answered=False),
-            "killed before the answer": lambda: rule.kill(rig.kill, forwarded=True, answered=False),
-            "killed after": lambda: rule.kill(rig.kill, forwarded=True, answered=True),
+            "killed before": lambda: rule.kill(rig.cli.kill, forwarded=False, answered=False),
+            "killed before the answer": lambda: rule.kill(rig.cli.kill, forwarded=True, answered=False),
+            "killed after": lambda: rule.kill(rig.cli.kill, forwarded=True, answered=True),
             "answer lost": rule.lose_answer,
             "504 after it was done": lambda: rule.answer_after_forwarding(504),
             "no answer after it was done": rule.silent_after_forwarding,
-            "killed, done late": lambda: rule.land_late(rig.kill, go),
+            "killed, done late": lambda: rule.land_late(rig.cli.kill, go),
             "504, done late": lambda: rule.land_late(lambda: None, go, status=504),
         }[mode]()
         patience = ("--registry-timeout", "2") if mode.startswith("no answer") else ()
@@ -302,7 +295,7 @@ def one_redis_point(rig: Rig, operation: Operation, number: int, mode: str) -> N
 
     def fault(command: Command) -> None:
         if mode == "killed, done late":
-            rig.kill()
+            rig.cli.kill()
             if go.wait(60):
                 command.forward()
                 command.proxy.landed.set()
@@ -311,7 +304,7 @@ def one_redis_point(rig: Rig, operation: Operation, number: int, mode: str) -> N
         if mode == "killed after":
             command.answer(answer)
         if "killed" in mode:
-            rig.kill()
+            rig.cli.kill()
 
     with redis_proxy(rig.redis.port) as proxy:
         proxy.at, proxy.fault = number, fault

@@ -163,12 +163,18 @@ class Cli:
         self.folder = folder
         self._forks = forks
         self._count = itertools.count()
+        self._plain = {"pid": 0}
 
     def at(self, tracking_uri: str) -> Cli:
         """The same, speaking to another address."""
         other = Cli(tracking_uri, self.folder, self._forks)
         other._count = self._count
+        other._plain = self._plain
         return other
+
+    def kill(self) -> None:
+        """kill -9 the command that runs at this moment, here or at another address; for other threads than its own."""
+        os.kill(self._forks.pid if self._forks is not None else self._plain["pid"], signal.SIGKILL)
 
     def environment(self, *, github: bool = True, **extra: str | None) -> dict[str, str]:
         """The environment of a command; an `extra` of None unsets a variable."""
@@ -216,17 +222,24 @@ class Cli:
         if self._forks is not None:
             code = self._forks.run(argv, environment, self.folder, out, err, timeout)
         else:
-            with out.open("wb") as stdout, err.open("wb") as stderr:
-                code = subprocess.run(
+            with (
+                out.open("wb") as stdout,
+                err.open("wb") as stderr,
+                subprocess.Popen(
                     [sys.executable, "-E", "-s", *argv],
                     env=environment,
                     cwd=self.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
                     stderr=stderr,
-                    timeout=timeout,
-                    check=False,
-                ).returncode
+                ) as process,
+            ):
+                self._plain["pid"] = process.pid
+                try:
+                    code = process.wait(timeout)
+                except BaseException:
+                    process.kill()
+                    raise
         seconds = time.monotonic() - began
         texts = [path.read_bytes().decode("utf-8") for path in (out, err)]
         return Result(code, *texts, *self._for_github(environment), seconds)
