@@ -96,6 +96,18 @@ evidence_options = _options(
 )
 """The options that say where judged queries are."""
 
+
+def environment_option(*names: str) -> Callable[[Any], Any]:
+    """The option that says which Python runs the models; `--environment` means something else in the whole release."""
+    return option(
+        *names,
+        "scoring_environment",
+        type=click.Choice(["model", "current"]),
+        default="model",
+        help="Python that runs the models: made from each model's requirements, or the one on PATH.",
+    )
+
+
 scoring_options = _options(
     option(
         "--isolation",
@@ -131,14 +143,7 @@ scoring_options = _options(
 @option("--metric", default=conventions.DEFAULT_METRIC, help="Metric to judge; val_ndcg@10 means val_ndcg_at_10.")
 @policy_options
 @evidence_options
-@option(
-    "--environment",
-    "--scoring-environment",
-    "scoring_environment",
-    type=click.Choice(["model", "current"]),
-    default="model",
-    help="Python that runs the models: made from each model's requirements, or the one on PATH.",
-)
+@environment_option("--environment", "--scoring-environment")
 @scoring_options
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias of the version to compare with.")
 @option("--team", help="Team that the release log stands under. Default: the model's tag, or its run's.")
