@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import click
-
 import promote_alias
 import train_and_register
 import validate_model
@@ -23,12 +21,7 @@ OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUT
 @option("--version", help="Number of the version to release, when nothing is trained. Default: the alias.")
 @validate_model.policy_options
 @validate_model.evidence_options
-@option(
-    "--scoring-environment",
-    type=click.Choice(["model", "current"]),
-    default="model",
-    help="Python that runs the models: made from each model's requirements, or the one on PATH.",
-)
+@validate_model.environment_option("--scoring-environment")
 @validate_model.scoring_options
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias to compare with, and to move.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<champion-alias>.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,18 @@ evidence_options = options(
 )
 """The options that say where judged queries are."""
 
+
+def environment_option(*names: str) -> Callable[[Any], Any]:
+    """The option that says which Python runs the models; `--environment` means something else in the whole release."""
+    return option(
+        *names,
+        "scoring_environment",
+        type=click.Choice(["model", "current"]),
+        default="model",
+        help="Python that runs the models: made from each model's requirements, or the one on PATH.",
+    )
+
+
 scoring_options = options(
     option(
         "--isolation",
@@ -121,14 +134,7 @@ scoring_options = options(
 @option("--metric", default=conventions.DEFAULT_METRIC, help="Metric to judge; val_ndcg@10 means val_ndcg_at_10.")
 @policy_options
 @evidence_options
-@option(
-    "--environment",
-    "--scoring-environment",
-    "scoring_environment",
-    type=click.Choice(["model", "current"]),
-    default="model",
-    help="Python that runs the models: made from each model's requirements, or the one on PATH.",
-)
+@environment_option("--environment", "--scoring-environment")
 @scoring_options
 @signing_option
 @option("--verify-artifacts", is_flag=True, help="Hash the model's files, so that a promotion can verify them.")

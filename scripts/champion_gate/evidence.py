@@ -188,8 +188,7 @@ class Gatherer:
         found = _Collected(self.metrics)
         done, told = 0, time.monotonic()
         with open_scorer(model, scoring) as scorer:
-            # What shuts one model in less than the other is what the verdict has to say.
-            self.isolation = min(filter(None, (self.isolation, scorer.isolation)))
+            self._shut_in(scorer.isolation)
             for chunk in table.with_features(wanted).chunks():
                 scores = scorer.score(chunk.features, chunk.rows)
                 found.add(_judged(chunk, table.name), scores, table.name)
@@ -211,11 +210,17 @@ class Gatherer:
         found = earlier_gates.figures(self.registry, self.release_log, version, asked, query_ids, self.folder)
         if found is not None:
             run, values = found
-            # The verdict says how the models were shut in that it rests on, also those that were scored before.
-            self.isolation = min(filter(None, (self.isolation, run.tags.get(earlier_gates.ISOLATION_TAG))))
+            self._shut_in(run.tags.get(earlier_gates.ISOLATION_TAG))
             log(f"Version {version.number} was scored on this data before, by gate run {run.id}: not again.")
             return values
         return None
+
+    def _shut_in(self, isolation: str | None) -> None:
+        """Note how a model was shut in, now or when it was scored before: the verdict names the weakest of all.
+
+        `process` sorts before `sandbox (...)`.
+        """
+        self.isolation = min(filter(None, (self.isolation, isolation)))
 
     # -- tables and rankings that hold what the models said
 

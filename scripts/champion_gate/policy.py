@@ -286,11 +286,6 @@ class Policy(_Part):
         canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
-    def yaml(self) -> str:
-        """The policy as its file would say it, without what is left at its default."""
-        document = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-
 
 class _Loader(yaml.SafeLoader):
     """Plain YAML: no aliases, whose nesting can blow up, and no key twice, of which the last would count silently."""

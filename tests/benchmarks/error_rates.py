@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import numpy as np  # noqa: E402
 from scipy import special, stats  # noqa: E402
@@ -32,6 +32,7 @@ from champion_gate import decision, policy  # noqa: E402
 from champion_gate.decision import Basis, Evidence, Figures, Outcome, Side  # noqa: E402
 from champion_gate.ndcg import ndcg  # noqa: E402
 from champion_gate.statistics import Moments, PairMoments  # noqa: E402
+from tests.support.progress import progress  # noqa: E402
 
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 MARGIN = policy.DEFAULT_MAX_REGRESSION
@@ -127,8 +128,7 @@ def main() -> None:
     with ProcessPoolExecutor() as workers:
         for done, (task, result) in enumerate(zip(tasks, workers.map(rates, tasks), strict=True)):
             found[task[:3]] = result
-            if sys.stderr.isatty():
-                print(f"\r\033[K{done + 1} of {len(tasks)} cells", end="", file=sys.stderr, flush=True)
+            progress(f"{done + 1} of {len(tasks)} cells")
     print(f"Promoted, in % of {options.rounds} simulated releases: bare rule / this gate (left open by it)\n")
     for name in names:
         print(f"{name}\n\n| queries | equal | 2 % worse | 3 % worse | 5 % worse |\n|---:|---:|---:|---:|---:|")

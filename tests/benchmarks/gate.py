@@ -27,6 +27,7 @@ import numpy as np  # noqa: E402
 import polars as pl  # noqa: E402
 
 from tests.support import judged  # noqa: E402
+from tests.support.progress import progress  # noqa: E402
 from tests.support.server import mlflow_server  # noqa: E402
 
 MODEL = "benchmark-ranker"
@@ -179,12 +180,6 @@ def find_python(lock: str) -> str:
     """The interpreter of a lock's environment, made if it is missing."""
     find = [ROOT / "scripts" / "run", "--python", lock, "-c", "import sys; print(sys.executable)"]
     return subprocess.run(find, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def progress(text: str) -> None:
-    """One line on the terminal that the next one replaces."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from champion_gate.ndcg import ndcg  # noqa: E402 - found by the line above
 from champion_gate.rank_metric import RankMetric  # noqa: E402
 from champion_gate.rank_metrics import Judged  # noqa: E402
+from tests.support.progress import progress  # noqa: E402
 
 K = 10
 SORT = "one 2-D argsort of the scores"
@@ -202,12 +203,6 @@ def ours(square: Queries, ragged: Queries, rounds: int) -> tuple[float, list[Mea
     best = in_turn(candidates, rounds)
     remarks = {"queries of one size": "target <= 2.5x", "ragged queries": "target <= 5x"}
     return best[SORT], [Measured(name, taken, remarks.get(name, "")) for name, taken in best.items()]
-
-
-def progress(text: str) -> None:
-    """One line on the terminal that the next one replaces."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:

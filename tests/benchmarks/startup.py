@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.support.progress import progress  # noqa: E402
 from tests.support.server import mlflow_server  # noqa: E402 - found by the line above
 
 MODEL = "benchmark-ranker"
@@ -144,12 +145,6 @@ def cold(environment: dict[str, str]) -> None:
     print(f"  {'venv, pip and a plain script':<40} {total:7.1f} s   ", end="")
     print("(" + ", ".join(f"{name} {taken:.1f}" for name, taken in parts.items()) + ")")
     print(f"\n  today's way / scripts/run    {total / ours:6.1f}x   target >= 12x")
-
-
-def progress(text: str) -> None:
-    """One line on the terminal that the next one replaces."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def main() -> None:
