@@ -34,6 +34,7 @@ from typing import Any
 from tests.support.cli import SCRIPTS, Cli, parse_outputs
 from tests.support.names import unique_model_name
 from tests.support.redis_server import RedisServer, redis_server
+from tests.support.registry_world import logged_model
 from tests.support.server import mlflow_server
 from tests.support.verdicts import judged
 
@@ -119,7 +120,7 @@ def _become(job: Job, cli: Cli, redis: RedisServer, size: Size, permits: Path) -
     if job.kind == "promote-alias":
         from mlflow import MlflowClient
 
-        arguments += ["--version", judged_version(MlflowClient(cli.uri), job.model, job.number)]
+        arguments += ["--version", judged_version(MlflowClient(cli.uri), job.model)]
     else:
         arguments += ["--reason", f"job {job.number} says so"]
     script = SCRIPTS / f"{job.kind.replace('-', '_')}.py"
@@ -162,9 +163,10 @@ def _note(file: Path, row: dict[str, Any]) -> None:
     os.close(descriptor)
 
 
-def judged_version(client: Any, model: str, number: int) -> str:
+def judged_version(client: Any, model: str) -> str:
     """A new version with a verdict that passed against the champion of this moment; its number."""
-    made = client.create_model_version(model, f"s3://models/{number}", await_creation_for=0)
+    source = client.get_registered_model(model).tags["source"]
+    made = client.create_model_version(model, source, await_creation_for=0)
     judged(client, model, str(made.version))
     return str(made.version)
 
@@ -195,7 +197,8 @@ def run(size: Size, folder: Path) -> Found:
         client = MlflowClient(server.uri)
         models = [unique_model_name() for _ in range(size.models)]
         for model in models:
-            client.create_registered_model(model, tags={"team": "search"})
+            source = logged_model(client, client.create_run("0").info.run_id)
+            client.create_registered_model(model, tags={"team": "search", "source": source})
         storm = _Storm(size, Cli(server.uri, folder), redis, folder, models)
         storm.blow()
         found = Found(storm.jobs)

@@ -107,11 +107,7 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def replay(entries: Sequence[Entry]) -> dict[str, str | None]:
-    """What each alias that a move ever set should name by the log; None where it should not be there.
-
-    An alias that a promotion came from was dropped by it. It is known here only if moves set it, too, as where
-    a release goes from one champion alias to the next.
-    """
+    """What each alias that a move ever set should name by the log; None where it should not be there."""
     aliases: dict[str, str | None] = {}
     for move in in_order(counted(entries)):
         if move.state == DONE:
@@ -120,10 +116,13 @@ def replay(entries: Sequence[Entry]) -> dict[str, str | None]:
 
 
 def apply(aliases: dict[str, str | None], move: Entry) -> None:
-    """Set in `aliases` what a move that was done set and dropped in the model."""
-    if move.from_alias in aliases and aliases[move.from_alias] == move.to_version:
-        aliases[move.from_alias] = None
+    """Set in `aliases` what a move that was done set in the model."""
     aliases.update({move.alias: move.to_version, **move.after})
+
+
+def set_by_moves(entries: Sequence[Entry]) -> set[str]:
+    """The aliases that finished moves set: the log answers for them, and no promotion onwards drops one."""
+    return {alias for move in finished(entries) for alias in (move.alias, *move.after)}
 
 
 def highest_fence(entries: Sequence[Entry]) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from champion_gate import artifact_digest, conventions, holds, lineage, moving, verdict
-from champion_gate.errors import BadInput, Refused
+from champion_gate.errors import BadInput, OutsideWorldFailed, Refused
 from champion_gate.gate import champion_of, judged_version, resolve
 from champion_gate.github import Context, annotate, log
 from champion_gate.holds import Hold
@@ -105,8 +105,7 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
     if champion is None:
         champion_of(registry, model, to_alias, release_log)  # tells "gone" from "never released"
     _not_quarantined(entries, number, asked.reinstate)
-    judged, why = _verdict(registry, model, version, champion or NONE, asked, job)
-    override = "" if judged else asked.override_reason  # a verdict that allows it needs none
+    judged, why, override = _verdict(registry, model, version, champion or NONE, asked, job)
     if override:
         why = f"OVERRIDE by {asked.approved.by}: {override.rstrip('.')}. The verdict says: {why}"
         annotate("warning", "Override", f"Version {number} is promoted against its verdict. {why}")
@@ -139,7 +138,8 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         number,
         before={previous_alias: model.aliases.get(previous_alias), to_alias: champion},
         after={previous_alias: champion, to_alias: number} if champion else {to_alias: number},
-        drop={from_alias: number},
+        # A release that goes from one champion alias to the next stays what the first one serves.
+        drop={} if from_alias in lineage.set_by_moves(entries) else {from_alias: number},
         version_tags=tags,
         run_tags=run_tags,
     )
@@ -189,7 +189,7 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
     target: str | None = to_version
     if not target:
         before = lineage.champions_before(entries, champion_alias, champion)
-        target = _nth_there(registry, model.name, before, asked.steps)
+        target = _nth_good(registry, model.name, before, asked.steps)
     if not target and asked.steps == 1 and not lineage.finished(entries, champion_alias):
         target = model.aliases.get(previous_alias)
     if not target or target == champion:
@@ -200,10 +200,17 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
             "Neither the release log nor an alias names an earlier champion that was not taken back.",
             "Name a version with to-version, or promote a new one.",
         )
-    registry.version(model.name, target)
+    named = registry.version(model.name, target)
     _was_champion(entries, model, champion_alias, previous_alias, target, asked)
     _not_quarantined(entries, target)
-    further = _nth_there(registry, model.name, lineage.champions_before(entries, champion_alias, target), 1)
+    if to_version and not _has_files(registry, named):
+        raise Refused(
+            f"Nothing is left of the files of version {target}: it cannot be served.",
+            "They were deleted from the artifact store, though the registry still knows the version.",
+            "Leave to-version out, and the last good release that has its files is taken.",
+        )
+    before_target = lineage.champions_before(entries, champion_alias, target)
+    further = next((n for n in before_target if registry.find_version(model.name, n) is not None), None)
     after: dict[str, str | None] = {previous_alias: further, champion_alias: target}
     if bad is not None:
         after[conventions.rolled_back_alias(champion_alias)] = champion
@@ -287,15 +294,34 @@ def _not_quarantined(entries: Sequence[Entry], number: str, reinstate: str = "")
         )
 
 
-def _nth_there(registry: Registry, name: str, versions: Sequence[str], n: int) -> str | None:
-    """The n-th of the versions that was not deleted, from 1 on."""
+def _nth_good(registry: Registry, name: str, versions: Sequence[str], n: int) -> str | None:
+    """The n-th of the versions that can be served, from 1 on."""
     left = n
     for number in versions:
-        if registry.find_version(name, number) is not None:
-            left -= 1
-            if not left:
-                return number
+        version = registry.find_version(name, number)
+        if version is None:
+            continue
+        if not _has_files(registry, version):
+            annotate("warning", "Files gone", f"Nothing is left of the files of version {number}: it is passed over.")
+            continue
+        left -= 1
+        if not left:
+            return number
     return None
+
+
+def _has_files(registry: Registry, version: Version) -> bool:
+    """Whether the version's files are there, as far as can be told from here.
+
+    Where the store is out of this job's reach, a champion that is known to be bad goes all the same: its predecessor
+    was served before.
+    """
+    try:
+        return registry.has_files(version)
+    except OutsideWorldFailed as error:
+        said = f"Whether the files of version {version.number} are still there was not seen. {error}"
+        annotate("warning", "Files not seen", said)
+        return True
 
 
 def _previous_alias(entries: Sequence[Entry], alias: str) -> str:
@@ -334,8 +360,8 @@ def _no_reviewer() -> Refused:
 
 def _verdict(
     registry: Registry, model: Model, version: Version, champion: str, asked: Promotion, job: Context
-) -> tuple[verdict.Verdict | None, str]:
-    """The verdict that allows the promotion, and what it rests on; what is against it, if that is overridden."""
+) -> tuple[verdict.Verdict | None, str, str]:
+    """The verdict, what it rests on or what is against it, and why it is overridden: empty where it allows this."""
     try:
         judged = _passed_verdict(registry, model, version, champion, asked)
     except Refused as refused:
@@ -343,11 +369,22 @@ def _verdict(
             raise
         if not asked.approved.by_reviewer:
             raise _no_reviewer() from refused
-        return None, f"{refused.what} {refused.why}"
+        return _readable_verdict(version, asked), f"{refused.what} {refused.why}", asked.override_reason
     files = judged.artifacts_digest if asked.verify_artifacts else None  # `_passed_verdict` compared them
-    if unverified := replace(asked.expected, artifacts_digest=files).unverified(judged):
+    unverified = replace(asked.expected, artifacts_digest=files).unverified(judged)
+    if not asked.keys and verdict.is_signed(version.tags[verdict.tag_name(asked.to_alias)]):
+        unverified.append("signature (no signing-key is given)")
+    if unverified:
         log(f"Recorded, not verified: {', '.join(unverified)}.")
-    return judged, " ".join(check.reason for check in judged.checks if check.counts)
+    return judged, " ".join(check.reason for check in judged.checks if check.counts), ""
+
+
+def _readable_verdict(version: Version, asked: Promotion) -> verdict.Verdict | None:
+    """The verdict that is overridden, for the log; None where there is none that this promotion can rely on."""
+    try:
+        return verdict.parse(version.tags.get(verdict.tag_name(asked.to_alias), ""), asked.to_alias, asked.keys)
+    except Refused:
+        return None
 
 
 def _passed_verdict(

@@ -424,6 +424,26 @@ class Registry:
         """The files of a version, in a new folder below `folder`."""
         return self._download(f"models:/{version.name}/{version.number}", folder, f"version {version.number}")
 
+    def has_files(self, version: Version) -> bool:
+        """Whether there is anything left of the model that a version names.
+
+        Raises:
+            OutsideWorldFailed: its artifact store cannot be reached from here, or did not say.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        def listing() -> list[Any]:
+            try:
+                uri = self._client.get_model_version_download_uri(version.name, version.number)
+                return get_artifact_repository(uri, self._client.tracking_uri, self._registry_uri).list_artifacts(None)
+            except Exception as error:
+                if _code(error) == "RESOURCE_DOES_NOT_EXIST":
+                    return []  # a LoggedModel that was deleted
+                raise
+
+        # A rollback waits for this, and goes on without it.
+        return bool(self._transfer(f"list the files of version {version.number}", listing, min(self.timeout, 10.0)))
+
     def download_artifact(self, run_id: str, path: str, folder: Path) -> Path:
         """A file or folder of a run's artifacts, below `folder`."""
         return self._download(f"runs:/{run_id}/{path}", folder, f"'{one_line(path, 120)}' of run {run_id}")

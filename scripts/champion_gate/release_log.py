@@ -21,6 +21,8 @@ from champion_gate.verdict import NONE
 LOG_TAG = "gate.release_log"
 OPEN_MOVE_TAG = "gate.open_move"
 HOLD_TAG = "gate.hold"
+_DIGITS = 18
+"""Of a number in a tag. What is longer counted nothing here: Python would refuse to read it, and Redis to count on."""
 
 
 class ReleaseLog:
@@ -205,6 +207,7 @@ def _entry(run: Run, model_created: int) -> Entry:
         override=tags.get("gate.override", ""),
         reinstated=tags.get("gate.reinstated", ""),
         earlier_model=created != model_created,
+        approved_by=tags.get("gate.approved_by", ""),
     )
 
 
@@ -234,4 +237,4 @@ def _version(tags: Mapping[str, str], key: str) -> str | None:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0

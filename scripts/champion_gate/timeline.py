@@ -248,9 +248,7 @@ def _changes(moves: Sequence[Entry], times: Mapping[str, tuple[int, bool, int]])
         if move.state != lineage.DONE:
             continue
         was, before = left.get(alias), last.get(alias)
-        # What a promotion onwards dropped may have been kept, where the registry refused.
-        kept = before is not None and was is None and here == before.to_version
-        if here != was and not kept:
+        if here != was:
             late = undone.get((alias, here)) if before else None
             witness = late or before
             since = times[witness.run_id][0] if witness else None
@@ -277,8 +275,6 @@ def _changed_since(
         if here in (wanted, under_way.get(alias, wanted)):
             continue
         last = setters[alias]
-        if wanted is None and last.alias == alias and last.to_version == here:
-            continue  # a promotion onwards was to drop it, and the registry refused
         late = lineage.late_write(entries, alias, here)
         found.append(Change(alias, wanted, here, times[(late or last).run_id][0], None, late))
     return found
@@ -296,16 +292,12 @@ def _spans(
     for move in moves:
         if move.state == lineage.DONE:
             of_alias.setdefault(move.alias, []).append(move)
-            if move.from_alias in of_alias and move.from_alias != move.alias:
-                of_alias[move.from_alias].append(move)
     for alias, setting in of_alias.items():
         span = Span(alias, None, None, None, None, None, None, sure=True)
         for move in setting:
-            sets = move.alias == alias
-            if sets or (move.from_alias == alias and span.version == move.to_version):
-                time, sure, _ = times[move.run_id]
-                change = changes.get(move.run_id) if sets else None
-                found.append(replace(span, until=time, next_move=move, change=change, sure=span.sure and sure))
-                span = Span(alias, move.to_version if sets else None, time, None, move, None, None, sure)
+            time, sure, _ = times[move.run_id]
+            change = changes.get(move.run_id)
+            found.append(replace(span, until=time, next_move=move, change=change, sure=span.sure and sure))
+            span = Span(alias, move.to_version, time, None, move, None, None, sure)
         found.append(replace(span, change=since_last.get(alias)))
     return found

@@ -138,6 +138,11 @@ def signed(canonical: str, keys: Sequence[str]) -> str:
     return _dump({**json.loads(canonical), _SIGNATURE: signing.sign(canonical, keys[0])})
 
 
+def is_signed(tag: str) -> bool:
+    """Whether a tag with a verdict holds a signature, of whatever key."""
+    return _SIGNATURE in json.loads(tag)
+
+
 def parse(tag: str, alias: str, keys: Sequence[str] = ()) -> Verdict:
     """The verdict that a tag holds; with keys, only if one of them signed it.
 

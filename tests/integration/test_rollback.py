@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.steps import promote, released, rollback, validated
+from tests.support.verdicts import judged
 
 
 def test_champion_goes_back_and_the_bad_version_is_marked(cli, world):
@@ -111,6 +112,40 @@ def test_to_version_that_was_taken_back_is_refused(cli, world):
 
 def test_to_version_that_is_champion_is_nothing_to_go_back_to(cli, untouched):
     assert rollback(cli, untouched, "--to-version", 2).exit_code == 2
+
+
+def test_a_version_whose_files_are_gone_is_passed_over(cli, world):
+    first, second, third = (released(cli, world, ndcg) for ndcg in (0.80, 0.82, 0.84))
+    world.lose_files(second)
+    done = rollback(cli, world)
+    assert done.exit_code == 0, done.text
+    assert f"version {second}" in done.flat(), "and that is said"
+    assert (world.champion, world.aliases["rolled-back"]) == (first, third)
+
+
+def test_to_version_whose_files_are_gone_is_refused(cli, world):
+    first, second = released(cli, world, 0.80), released(cli, world, 0.82)
+    world.lose_files(first)
+    before = world.snapshot()
+    done = rollback(cli, world, "--to-version", first)
+    assert done.exit_code == 1, done.text
+    assert "files" in done.text
+    assert rollback(cli, world).exit_code == 2, "and there is nothing else to go back to"
+    assert world.snapshot() == before
+    assert world.champion == second
+
+
+def test_a_store_out_of_reach_is_said_and_stops_no_rollback(cli, world, mlflow_client):
+    mlflow_client.create_registered_model(world.name, tags={"team": world.team})
+    for number in ("1", "2"):
+        mlflow_client.create_model_version(world.name, f"s3://acme-models/{number}", await_creation_for=0)
+        judged(mlflow_client, world.name, number)
+        assert promote(cli, world, "--version", number).exit_code == 0
+    nowhere = {"MLFLOW_S3_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    done = rollback(cli, world, AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", **nowhere)
+    assert done.exit_code == 0, done.text
+    assert world.champion == "1"
+    assert any("Files not seen" in line for line in done.annotations("warning"))
 
 
 def test_from_version_guards_against_taking_back_the_wrong_one(cli, untouched):

@@ -361,6 +361,18 @@ def test_files_that_are_gone_are_no_pass(cli, world, ranker, mlflow_server):
     assert "champion" not in world.aliases
 
 
+def test_a_promotion_without_a_key_says_of_a_signed_verdict_that_it_did_not_verify_the_signature(cli, world):
+    number = validated(cli, world, 0.80, "--signing-key", KEY)
+    assert "not verified" in promote(cli, world, "--dry-run").stderr
+    assert "signature" in promote(cli, world, "--dry-run").stderr
+    assert "signature" not in promote(cli, world, "--dry-run", **KEYS).stderr
+    unsigned = world.verdict(number)
+    del unsigned["signature"]
+    tag = json.dumps(unsigned, sort_keys=True, separators=(",", ":"))
+    world.client.set_model_version_tag(world.name, number, "gate.verdict.champion", tag)
+    assert "signature" not in promote(cli, world, "--dry-run").stderr
+
+
 # -- against the verdict, by two people
 
 
@@ -390,7 +402,7 @@ def test_an_override_takes_the_approval_of_another_person_and_is_marked_everywhe
     assert done.exit_code == 0, done.text
     assert world.champion == failed
     tags = world.last("promotion")
-    assert tags["gate.override"] == "The outage is worse."
+    assert (tags["gate.override"], tags["gate.verdict"]) == ("The outage is worse.", "failed")
     assert (tags["gate.approved_by"], tags["gate.approved_by_reviewer"]) == ("grace", "true")
     assert tags["gate.approval_comment"] == "Go."
     assert tags["gate.reason"].startswith("OVERRIDE by grace: The outage is worse.")

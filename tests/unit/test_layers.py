@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "scripts" / "champion_gate"
 PURE = {
     *("conventions", "decision", "errors", "lineage", "policy", "text", "verdict"),
-    *("holds", "signing"),
+    *("holds", "signing", "timeline"),
     *("ndcg", "rank_metric", "rank_metrics", "statistics"),
 }
 # Runs in the model's own environment, as a process of its own, and imports nothing of ours.

@@ -106,11 +106,15 @@ def test_a_replay_goes_by_fences_and_leaves_out_what_does_not_count():
     assert lineage.replay([]) == {}
 
 
-def test_a_champion_alias_that_a_promotion_came_from_is_dropped_if_it_still_named_that_version():
+def test_a_champion_alias_that_a_promotion_came_from_still_names_that_version():
     log = Log().promote(None, "1", alias="staging").promote(None, "1", from_alias="staging")
-    assert lineage.replay(log.entries) == {"staging": None, "champion": "1"}
-    log.promote(None, "2", alias="staging").promote("1", "3", from_alias="staging")
-    assert lineage.replay(log.entries) == {"staging": "2", "champion": "3"}
+    assert lineage.replay(log.entries) == {"staging": "1", "champion": "1"}
+
+
+def test_the_log_answers_for_what_finished_moves_set_and_for_nothing_else():
+    log = Log().promote(None, "1", alias="staging", after={"staging": "1", "previous-staging": None})
+    log.promote(None, "1", state="open", from_alias="challenger").promote("3", "1", alias="x", earlier_model=True)
+    assert lineage.set_by_moves(log.entries) == {"staging", "previous-staging"}
 
 
 @settings(max_examples=100, deadline=None)
