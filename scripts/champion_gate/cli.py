@@ -210,9 +210,12 @@ class Number(click.ParamType[float]):
 
 
 class Seconds(click.ParamType[float]):
-    """A positive, finite number of seconds."""
+    """A finite number of seconds, above zero unless zero has a meaning."""
 
     name = "seconds"
+
+    def __init__(self, *, or_none: bool = False) -> None:
+        self.or_none = or_none
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """`value` as seconds."""
@@ -220,14 +223,16 @@ class Seconds(click.ParamType[float]):
             seconds = float(value)
         except ValueError:
             seconds = math.nan
-        if not 0 < seconds <= 30 * 24 * 3600:
-            self.fail(f"{one_line(str(value), 60)!r} is not a number of seconds above 0.", param, ctx)
+        if not (seconds > 0 or (self.or_none and seconds == 0)) or seconds > 30 * 24 * 3600:
+            least = "from 0 on" if self.or_none else "above 0"
+            self.fail(f"{one_line(str(value), 60)!r} is not a number of seconds {least}.", param, ctx)
         return seconds
 
 
 TEXT = Text()
 NUMBER = Number()
 SECONDS = Seconds()
+SECONDS_OR_NONE = Seconds(or_none=True)
 
 
 def prints_json() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from champion_gate import conventions
-from champion_gate.cli import SECONDS, option, options
+from champion_gate.cli import SECONDS_OR_NONE, option, options
 from champion_gate.errors import BadInput
 from champion_gate.text import one_line
 
@@ -34,7 +34,12 @@ DURATION = Duration()
 
 lock_options = options(
     option("--redis-url", help="Redis that keeps the lock on the model: redis://, rediss://, unix://, ..."),
-    option("--lock-timeout", type=SECONDS, default=LOCK_TIMEOUT, help="Seconds to wait for the lock."),
+    option(
+        "--lock-timeout",
+        type=SECONDS_OR_NONE,
+        default=LOCK_TIMEOUT,
+        help="Seconds to wait for the lock; 0: not at all.",
+    ),
 )
 expect_option = option("--expect-champion", help="Number of the champion you found, if a person set it by hand.")
 approval_options = options(
