@@ -165,8 +165,8 @@ def _note(file: Path, row: dict[str, Any]) -> None:
 
 def judged_version(client: Any, model: str) -> str:
     """A new version with a verdict that passed against the champion of this moment; its number."""
-    source = client.get_registered_model(model).tags["source"]
-    made = client.create_model_version(model, source, await_creation_for=0)
+    tags = client.get_registered_model(model).tags
+    made = client.create_model_version(model, tags["source"], tags["run"], await_creation_for=0)
     judged(client, model, str(made.version))
     return str(made.version)
 
@@ -197,8 +197,9 @@ def run(size: Size, folder: Path) -> Found:
         client = MlflowClient(server.uri)
         models = [unique_model_name() for _ in range(size.models)]
         for model in models:
-            source = logged_model(client, client.create_run("0").info.run_id)
-            client.create_registered_model(model, tags={"team": "search", "source": source})
+            run_id = client.create_run("0").info.run_id
+            tags = {"team": "search", "run": run_id, "source": logged_model(client, run_id)}
+            client.create_registered_model(model, tags=tags)
         storm = _Storm(size, Cli(server.uri, folder), redis, folder, models)
         storm.blow()
         found = Found(storm.jobs)

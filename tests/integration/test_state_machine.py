@@ -53,7 +53,8 @@ class Life(RuleBasedStateMachine):
         self.world = World(self.client, unique_model_name())
         self.registry = Registry(self.client, "http://registry", 30.0)
         self.client.create_registered_model(self.world.name, tags={"team": "search"})
-        self.source = logged_model(self.client, self.client.create_run("0").info.run_id)
+        self.run_id = self.client.create_run("0").info.run_id
+        self.source = logged_model(self.client, self.run_id)
         self.versions: list[str] = []
         self.by_hand: set[str] = set()
         """Aliases that a person touched since a move set them."""
@@ -71,7 +72,7 @@ class Life(RuleBasedStateMachine):
         return Context("ada", "abc", "main", "acme/search", str(self.runs), f"https://git.example/{self.runs}", "push")
 
     def _new(self) -> str:
-        made = self.client.create_model_version(self.world.name, self.source, await_creation_for=0)
+        made = self.client.create_model_version(self.world.name, self.source, self.run_id, await_creation_for=0)
         self.versions.append(str(made.version))
         return self.versions[-1]
 
