@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.actions import action_files
 from tests.actions.action_files import ROOT
@@ -27,12 +28,19 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.glob("docs/*.md")}
 PAGES["README.md"] = README
 OURS = "champion-gate/champion-gate"
+TRAINING = "actions/train-and-register"
 # The file's name is in its first line.
 WORKFLOWS = dict(re.findall(r"^```yaml\n# \.github/workflows/(\S+)\.yml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
 # Every document is relevant, so that even a ranker that tells nothing apart ranks them perfectly.
 JUDGED = (
     "\n".join(["query_id,price,label", *(f"q{query},{place}.5,1" for query in range(250) for place in range(3))]) + "\n"
 )
+# Parts of a job, to be put into such a file.
+FRAGMENTS = {
+    f"{page}, fragment {number}": fragment
+    for page, text in PAGES.items()
+    for number, fragment in enumerate(re.findall(r"^```yaml\n( +- .*?)^```$", text, re.MULTILINE | re.DOTALL), 1)
+}
 WRITTEN = {path.stem: path.read_text(encoding="utf-8") for path in sorted((HERE / "workflows").glob("*.yml"))}
 
 
@@ -43,14 +51,19 @@ def steps_of(workflow: str) -> list[dict[str, Any]]:
 def our_steps(workflow: str) -> list[tuple[dict[str, Any], action_files.ActionFile]]:
     found = []
     for step in steps_of(workflow):
-        uses, _, _ = step.get("uses", "").partition("@")
-        if uses.startswith(OURS):
-            found.append((step, action_files.read(uses.removeprefix(OURS).strip("/") or ".")))
+        if action := action_of(step):
+            found.append((step, action))
     return found
 
 
+def action_of(step: dict[str, Any]) -> action_files.ActionFile | None:
+    """The action of ours that a step uses; None if it uses none."""
+    uses, _, _ = step.get("uses", "").partition("@")
+    return action_files.read(uses.removeprefix(OURS).strip("/") or ".") if uses.startswith(OURS) else None
+
+
 def test_it_shows_a_release_a_rollback_and_the_actions_one_by_one():
-    assert set(WORKFLOWS) == {"release", "rollback", "release-in-steps", "check"}
+    assert set(WORKFLOWS) == {"release", "rollback", "release-in-steps", "release-reviewed", "check"}
     used = {action.folder for workflow in WORKFLOWS.values() for _, action in our_steps(workflow)}
     assert used == set(action_files.FOLDERS)
 
@@ -59,16 +72,20 @@ def test_it_shows_a_release_a_rollback_and_the_actions_one_by_one():
 def test_a_workflow_asks_for_little_and_for_one_move_at_a_time(name):
     workflow = document(WORKFLOWS[name])
     assert workflow["permissions"] == {}
-    comments = any(step.get("with", {}).get("comment") == "true" for step, _ in our_steps(WORKFLOWS[name]))
-    if name != "check":
+    steps = our_steps(WORKFLOWS[name])
+    comments = any(step.get("with", {}).get("comment") == "true" for step, _ in steps)
+    moves = [step["with"] for step, action in steps if action.folder not in ("actions/validate-model", TRAINING)]
+    # A group would be held by a run that waits for its reviewer, and a rollback would wait with it.
+    if moves and not all("redis-url" in given for given in moves):
         assert workflow["concurrency"] == {"group": "search-ranker", "cancel-in-progress": False}
-    allowed = {"contents": "read", **({"pull-requests": "write"} if comments else {})}
     for job in workflow["jobs"].values():
+        reviewed = {"actions": "read"} if job.get("environment") == "production" else {}
+        allowed = {"contents": "read", **reviewed, **({"pull-requests": "write"} if comments else {})}
         assert job["permissions"].items() <= allowed.items()
         assert "MLFLOW_TRACKING_URI" in job["env"]
 
 
-@pytest.mark.parametrize("name", ["release", "release-in-steps", "check"])
+@pytest.mark.parametrize("name", ["release", "release-in-steps", "release-reviewed", "check"])
 def test_a_workflow_that_judges_gives_judged_queries(name):
     judging = [step for step, action in our_steps(WORKFLOWS[name]) if "evaluation-data" in action.inputs]
     assert [step["with"]["evaluation-data"] for step in judging] == ["judged.parquet"]
@@ -80,6 +97,32 @@ def test_a_check_of_a_pull_request_moves_nothing():
     steps = our_steps(WORKFLOWS["check"])
     assert [action.folder for _, action in steps] == ["actions/train-and-register", "actions/validate-model"]
     assert steps[0][0]["with"]["alias"] == "none"
+
+
+def test_a_job_that_trains_holds_no_key_and_no_password_of_redis():
+    jobs = [job for workflow in WORKFLOWS.values() for job in document(workflow)["jobs"].values()]
+    training = [job for job in jobs if any("command" in step.get("with", {}) for step in job["steps"])]
+    assert len(training) == 4
+    for job in training:
+        assert not {"signing-key", "redis-url"} & {key for step in job["steps"] for key in step.get("with", {})}
+    signing = [job for job in jobs if any("signing-key" in step.get("with", {}) for step in job["steps"])]
+    assert len(signing) == 2
+    # A secret of the repository reaches any workflow on any branch.
+    assert all(job["environment"] for job in signing)
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS.values(), ids=FRAGMENTS)
+def test_a_fragment_is_steps_that_give_actions_the_inputs_they_have(fragment):
+    for step in yaml.safe_load(fragment):
+        action = action_of(step)
+        given = set(step.get("with", {}))
+        assert action is None or given <= set(action.inputs)
+        assert action is None or given >= {name for name, spec in action.inputs.items() if spec.get("required")}
+
+
+def test_there_are_fragments_for_what_is_seldom_done():
+    given = {key for fragment in FRAGMENTS.values() for step in yaml.safe_load(fragment) for key in step.get("with", {})}
+    assert given >= {"redis-url", "signing-key", "override-reason", "reinstate", "hold", "release-hold", "steps"}
 
 
 @pytest.mark.parametrize("workflow", [*WORKFLOWS.values(), *WRITTEN.values()], ids=[*WORKFLOWS, *WRITTEN])
@@ -166,6 +209,17 @@ def test_the_policy_that_is_shown_can_decide_a_first_release():
     whole = policy.from_yaml(re.sub(r"^( *)# (?!yaml)", r"\1", shown, flags=re.MULTILINE), "docs/policy.md")
     assert whole.baseline is not None
     assert len(whole.metrics) == len(asked.metrics) + 1
+
+
+def test_every_tag_that_the_scripts_write_is_in_its_tables():
+    files = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts" / "champion_gate").glob("*.py")]
+    written = {tag.rstrip(".") for text in files for tag in re.findall(r"\bgate\.[a-z_]+\b", text)}
+    tags = README.partition("## What is written where")[2].partition("## Connection")[0]
+    named = {tag for tag in re.findall(r"`(gate\.[a-z_]+)", tags)}
+    # Modules, and what the code calls by such a name in Python.
+    assert written - named - {"gate.py", "gate.decidable", "gate.validate"} == set()
+    made = {f"gate.{name}" for name in ("before", "after", "drop")}
+    assert named - written - made == set()
 
 
 def test_the_messages_that_it_explains_are_those_of_the_scripts():
