@@ -40,7 +40,7 @@ verdict_options = options(
 @option("--from-alias", default=conventions.CHALLENGER, help="Alias of the version to promote.")
 @option("--to-alias", default=conventions.CHAMPION, help="Alias to move: what serving loads.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<to-alias>.")
-@option("--approved-by", help="Who approved it, for the version's tag. Default: the run's reviewer, else who runs it.")
+@option("--approved-by", help="Who approved it, where no reviewer of the run is found. Default: who runs it.")
 @option("--policy", help="Refuse a verdict that was reached by another policy than this file.")
 @verdict_options
 @signing_option

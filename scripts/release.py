@@ -25,7 +25,7 @@ OUTPUTS = tuple(dict.fromkeys(train_and_register.OUTPUTS + validate_model.OUTPUT
 @validate_model.scoring_options
 @option("--champion-alias", default=conventions.CHAMPION, help="Alias to compare with, and to move.")
 @option("--previous-alias", help="Alias for the champion until now. Default: previous-<champion-alias>.")
-@option("--approved-by", help="Who approved it, for the version's tag. Default: who runs the job.")
+@option("--approved-by", help="Who approved it, where no reviewer of the run is found. Default: who runs it.")
 @promote_alias.verdict_options
 @signing_option
 @option("--override-reason", help="Why to go against the verdict; takes an approval by a named reviewer.")

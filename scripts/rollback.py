@@ -80,10 +80,10 @@ def _hold_released(registry: Any, name: str, job: Any, rules: Any, given: dict[s
 
     if given["hold"]:
         raise BadInput("hold and release-hold are both given.", "One undoes the other.", "Leave one of the two out.")
-    said = moves.release_hold(registry, name, job, given["reason"], rules, given["team"] or "")
-    text = (
-        f"RELEASED: promotions of {name} are allowed again. {said}" if said else f"UNCHANGED: {name} was not on hold."
-    )
+    dry_run = given["dry_run"]
+    said = moves.release_hold(registry, name, job, given["reason"], rules, given["team"] or "", dry_run=dry_run)
+    done = f"WOULD RELEASE: {name} is on hold." if dry_run else f"RELEASED: promotions of {name} are allowed again."
+    text = f"{done} {said}" if said else f"UNCHANGED: {name} was not on hold."
     return Result({"changed": "false"}, f"## {markdown(text, 2000)}", text)
 
 

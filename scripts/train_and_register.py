@@ -102,10 +102,9 @@ def train(argv: Sequence[str], given: dict[str, Any], caller: dict[str, str]) ->
     )
     # Under --json, stdout is not the training command's.
     output = sys.stderr.fileno() if prints_json() else None
+    rules = rules_of(given)
     registry = Registry.connect(given["registry_timeout"])
-    return training.train(
-        registry, request, job, training_command.Command(words, directory, caller, output), rules_of(given)
-    )
+    return training.train(registry, request, job, training_command.Command(words, directory, caller, output), rules)
 
 
 def outputs_of(trained: Trained) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
-Kind = Literal["gate", "promotion", "rollback", "hold", "hold release"]
+Kind = Literal["gate", "promotion", "rollback", "hold release"]
 
 OPEN = "open"
 DONE = "done"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from champion_gate import conventions
+from champion_gate import conventions, redis_address
 from champion_gate.cli import SECONDS_OR_NONE, option, options
 from champion_gate.errors import BadInput
 from champion_gate.text import one_line
@@ -57,7 +57,9 @@ def rules_of(given: dict[str, Any]) -> Any:
     from champion_gate.moving import Rules
 
     expect = given.get("expect_champion") or ""
-    github.hide([_password(given["redis_url"] or "")])
+    if given["redis_url"]:
+        github.hide([_password(given["redis_url"])])
+        redis_address.parsed(given["redis_url"])  # what is wrong with it is said now, not after hours of training
     return Rules(
         given["redis_url"] or "",
         given["lock_timeout"],

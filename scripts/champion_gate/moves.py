@@ -85,10 +85,10 @@ def promote(registry: Registry, model_name: str, job: Context, asked: Promotion,
         OutsideWorldFailed: the registry or Redis failed, or another move is open.
     """
     with _turn(registry, model_name, asked.to_alias, job, rules, "promotion", asked.team, asked.dry_run) as turn:
-        return _promote(registry, job, asked, turn)
+        return _promote(registry, job, asked, turn, rules.expect_champion)
 
 
-def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> Moved:
+def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn, expected: str) -> Moved:
     model, release_log, entries = turn.model, turn.release_log, turn.entries
     from_alias, to_alias = asked.from_alias, asked.to_alias
     previous_alias = asked.previous_alias or conventions.previous_alias(to_alias)
@@ -101,6 +101,7 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         reason = f"Version {number} is '{to_alias}' already."
         return Moved(model.name, "promotion", to_alias, previous, number, False, run_id, reason, asked.dry_run)
     _not_on_hold(model)
+    _is_champion(to_alias, champion, expected)
     version = registry.version(model.name, number)
     if champion is None:
         champion_of(registry, model, to_alias, release_log)  # tells "gone" from "never released"
@@ -116,10 +117,7 @@ def _promote(registry: Registry, job: Context, asked: Promotion, turn: Turn) -> 
         "gate.time": now,
         "gate.from_alias": from_alias,
         "gate.previous_alias": previous_alias,
-        "gate.approved_by": asked.approved.by,
-        "gate.approved_by_reviewer": str(asked.approved.by_reviewer).lower(),
-        "gate.approval_comment": asked.approved.comment,
-        "gate.approval_environment": asked.approved.environment,
+        **_approval_tags(asked.approved),
         "gate.verdict": judged.outcome.value if judged else NONE,
         "gate.verdict_run": judged.gate_run_id if judged else "",
         "gate.policy_digest": judged.policy_digest if judged else "",
@@ -158,12 +156,13 @@ def rollback(registry: Registry, model_name: str, job: Context, asked: Rollback,
     # Who names the champion that is bad knows what is there, whoever set it.
     rules = replace(rules, expect_champion=rules.expect_champion or asked.from_version)
     with _turn(registry, model_name, asked.champion_alias, job, rules, "rollback", asked.team, asked.dry_run) as turn:
-        if asked.hold and not asked.dry_run:
+        lifted = _same_job(turn.entries, asked.champion_alias, job)  # run again: who lifted the hold since, meant it
+        if asked.hold and not asked.dry_run and not lifted:
             _set_hold(registry, turn.model, job, asked.reason)  # first: whatever comes then, nothing is promoted
-        return _roll_back(registry, job, asked, turn)
+        return _roll_back(registry, job, asked, turn, rules.expect_champion)
 
 
-def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) -> Moved:
+def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, expected: str) -> Moved:
     model, release_log, entries = turn.model, turn.release_log, turn.entries
     champion_alias, from_version, to_version = asked.champion_alias, asked.from_version, asked.to_version
     serving = model.aliases.get(champion_alias)
@@ -180,12 +179,8 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
     if serving is None:
         champion_of(registry, model, champion_alias, release_log)  # tells "gone" from "never released"
     champion = resolve(model, champion_alias, registry.uri, "Nothing was released under it yet.")
-    if from_version and from_version != champion:
-        raise Refused(
-            f"'{champion_alias}' is version {champion}, not {from_version}: nothing was taken back.",
-            "Somebody promoted or rolled back meanwhile.",
-            "Look at `history`, and ask again for the version that is champion now.",
-        )
+    for named_version in (from_version, expected):
+        _is_champion(champion_alias, champion, named_version)
     target: str | None = to_version
     if not target:
         before = lineage.champions_before(entries, champion_alias, champion)
@@ -201,8 +196,8 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
             "Name a version with to-version, or promote a new one.",
         )
     named = registry.version(model.name, target)
-    _was_champion(entries, model, champion_alias, previous_alias, target, asked)
-    _not_quarantined(entries, target)
+    override = _override(entries, model, champion_alias, previous_alias, target, asked)
+    _not_taken_back(entries, target)
     if to_version and not _has_files(registry, named):
         raise Refused(
             f"Nothing is left of the files of version {target}: it cannot be served.",
@@ -210,7 +205,7 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
             "Leave to-version out, and the last good release that has its files is taken.",
         )
     before_target = lineage.champions_before(entries, champion_alias, target)
-    further = next((n for n in before_target if registry.find_version(model.name, n) is not None), None)
+    further = next((n for n in before_target if n != champion and registry.find_version(model.name, n)), None)
     after: dict[str, str | None] = {previous_alias: further, champion_alias: target}
     if bad is not None:
         after[conventions.rolled_back_alias(champion_alias)] = champion
@@ -222,7 +217,8 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
         "gate.reason": asked.reason,
         "gate.previous_alias": previous_alias,
         "gate.hold": str(asked.hold).lower(),
-        "gate.override": asked.override_reason,
+        "gate.override": override,
+        **_approval_tags(asked.approved),
     }
     plan = Plan(
         "rollback",
@@ -238,14 +234,20 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn) ->
     return carry_out(registry, release_log, plan, entries, job, turn.lease, dry_run=asked.dry_run)
 
 
-def release_hold(registry: Registry, model_name: str, job: Context, reason: str, rules: Rules, team: str = "") -> str:
+def release_hold(
+    registry: Registry, model_name: str, job: Context, reason: str, rules: Rules, team: str = "", *, dry_run: bool
+) -> str:
     """Lift the hold of a model, and write so into its release log; returns what the hold said, or an empty text.
+
+    A dry run only says it.
 
     Raises:
         BadInput: there is no such model.
         OutsideWorldFailed: the registry or Redis failed.
     """
     model = registry.model(model_name)
+    if dry_run:
+        return holds.parse(model.tags[HOLD_TAG]).sentence() if HOLD_TAG in model.tags else ""
     with moving.leased(registry, model, job, rules, "hold release"):
         model = registry.model(model_name)
         tag = model.tags.get(HOLD_TAG)
@@ -286,12 +288,24 @@ def _not_on_hold(model: Model) -> None:
 
 def _not_quarantined(entries: Sequence[Entry], number: str, reinstate: str = "") -> None:
     if (bad := lineage.quarantined(entries).get(number)) and not reinstate:
-        raise Refused(
-            f"Version {number} is in quarantine: it was rolled back by {one_line(bad.actor, 80)}.",
-            f"The reason was: {one_line(bad.reason, 500).rstrip('.')}.",
+        raise _quarantine(
+            bad,
             "Whatever a gate says, it is not promoted again. Train and register a new version, or say with reinstate "
             "why this one is good after all.",
         )
+
+
+def _not_taken_back(entries: Sequence[Entry], target: str) -> None:
+    if bad := lineage.quarantined(entries).get(target):
+        raise _quarantine(bad, "Name another version, or promote this one by promote-alias with reinstate.")
+
+
+def _quarantine(bad: Entry, do: str) -> Refused:
+    return Refused(
+        f"Version {bad.from_version} is in quarantine: it was rolled back by {one_line(bad.actor, 80)}.",
+        f"The reason was: {one_line(bad.reason, 500).rstrip('.')}.",
+        do,
+    )
 
 
 def _nth_good(registry: Registry, name: str, versions: Sequence[str], n: int) -> str | None:
@@ -330,23 +344,45 @@ def _previous_alias(entries: Sequence[Entry], alias: str) -> str:
     return kept[-1] if kept else conventions.previous_alias(alias)
 
 
-def _was_champion(
+def _override(
     entries: Sequence[Entry], model: Model, alias: str, previous_alias: str, target: str, asked: Rollback
-) -> None:
-    """A rollback goes to what served before. Where the log knows nothing yet, a person's word must do."""
+) -> str:
+    """A rollback goes to what served before: else why it is overridden; empty where it need not be.
+
+    Where the log knows nothing yet, a person's word must do.
+    """
     known = lineage.ever_champion(entries, alias)
     if not known or target in known or model.aliases.get(previous_alias) == target:
-        return
+        return ""
     if asked.override_reason:
         if not asked.approved.by_reviewer:
             raise _no_reviewer()
         annotate("warning", "Override", f"Version {target} never was '{alias}'. {asked.override_reason}")
-        return
+        return asked.override_reason
     raise Refused(
         f"Version {target} never was '{alias}': that would be a promotion without a gate.",
         f"The release log knows: {', '.join(sorted(known, key=int))}.",
         "Use validate-model and promote-alias for it.",
     )
+
+
+def _approval_tags(approved: Approved) -> dict[str, str]:
+    return {
+        "gate.approved_by": approved.by,
+        "gate.approved_by_reviewer": str(approved.by_reviewer).lower(),
+        "gate.approval_comment": approved.comment,
+        "gate.approval_environment": approved.environment,
+    }
+
+
+def _is_champion(alias: str, champion: str | None, named: str) -> None:
+    """See that the version that the caller named as champion is it, if they named one."""
+    if named and named != champion:
+        raise Refused(
+            f"'{alias}' is version {champion or NONE}, not {named}: nothing was moved.",
+            "Somebody promoted or rolled back meanwhile.",
+            "Look at `history`, and ask again for the version that is champion now.",
+        )
 
 
 def _no_reviewer() -> Refused:
@@ -365,11 +401,13 @@ def _verdict(
     try:
         judged = _passed_verdict(registry, model, version, champion, asked)
     except Refused as refused:
-        if not asked.override_reason or job.is_pull_request:
+        overridden = _readable_verdict(version, asked)
+        checked = overridden is not None and overridden.purpose != "release"  # in a pull request: promoted by nobody
+        if not asked.override_reason or job.is_pull_request or checked:
             raise
         if not asked.approved.by_reviewer:
             raise _no_reviewer() from refused
-        return _readable_verdict(version, asked), f"{refused.what} {refused.why}", asked.override_reason
+        return overridden, f"{refused.what} {refused.why}", asked.override_reason
     files = judged.artifacts_digest if asked.verify_artifacts else None  # `_passed_verdict` compared them
     unverified = replace(asked.expected, artifacts_digest=files).unverified(judged)
     if not asked.keys and verdict.is_signed(version.tags[verdict.tag_name(asked.to_alias)]):

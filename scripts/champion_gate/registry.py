@@ -355,6 +355,19 @@ class Registry:
         self._same(id or name, answer.experiment_id if id else answer.name, "the experiment")
         return Experiment(answer.experiment_id, answer.name, answer.lifecycle_stage == "deleted")
 
+    def experiments_that_end_in(self, end: str) -> list[Experiment]:
+        """The experiments whose names end so, deleted ones too."""
+        from mlflow.entities import ViewType
+
+        quote = '"' if "'" in end else "'"
+        like = f"name LIKE {quote}%{end}{quote}"  # `_` and `%` in a name stand for anything there
+        pages = self._pages(
+            "experiments",
+            lambda token: self._client.search_experiments(ViewType.ALL, 200, filter_string=like, page_token=token),
+        )
+        found = [Experiment(e.experiment_id, e.name, e.lifecycle_stage == "deleted") for e in pages]
+        return [experiment for experiment in found if experiment.name.endswith(end)]
+
     def ensure_experiment(self, name: str) -> Experiment:
         """The experiment of this name, made if there is none.
 

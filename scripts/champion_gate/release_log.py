@@ -45,7 +45,7 @@ class ReleaseLog:
             version: the version in question, if there is one.
 
         Raises:
-            OutsideWorldFailed: the model names a log that was deleted or is not there.
+            OutsideWorldFailed: the model names a log that was deleted or is not there, or has one and does not name it.
             BadInput: the team cannot be part of a name.
         """
         team = team or model.tags.get("team", "")
@@ -57,11 +57,11 @@ class ReleaseLog:
         if not team and version is not None and version.run_id:
             run = registry.find_run(version.run_id)
             team = run.tags.get("team", "") if run else ""
-        if not team:
-            return cls(registry, model, "", "")
-        found = registry.find_experiment(name=_log_name(conventions.team_name(team), model.name))
+        found = registry.find_experiment(name=_log_name(conventions.team_name(team), model.name)) if team else None
         if found is not None and found.deleted:
             raise _gone(model.name, found.id)
+        if found is None:
+            _not_hidden(registry, model)
         return cls(registry, model, found.id if found else "", team)
 
     def check_team(self) -> None:
@@ -167,6 +167,24 @@ def _there(registry: Registry, model: Model, experiment_id: str) -> Experiment:
     return found
 
 
+def _not_hidden(registry: Registry, model: Model) -> None:
+    """See that a model without a log has none: a tag that somebody deleted must not make its history empty."""
+    for experiment in registry.experiments_that_end_in(_log_name("", model.name).removeprefix("/")):
+        own = f"tags.`gate.model_created` = '{model.created}'"
+        if experiment.deleted or registry.search_runs(experiment.id, own):
+            raise OutsideWorldFailed(
+                f"'{one_line(model.name, 120)}' has a release log, and does not name it.",
+                f"It is the experiment {one_line(experiment.name, 200)}, and the model's tag {LOG_TAG} is gone"
+                + (", like the experiment itself." if experiment.deleted else "."),
+                f"Set the model's tag {LOG_TAG} to {experiment.id} again"
+                + (
+                    f"; first: mlflow experiments restore --experiment-id {experiment.id}"
+                    if experiment.deleted
+                    else "."
+                ),
+            )
+
+
 def _gone(model_name: str, experiment_id: str) -> OutsideWorldFailed:
     return OutsideWorldFailed(
         f"The release log of '{one_line(model_name, 120)}' was deleted.",
@@ -222,7 +240,7 @@ def _aliases(text: str) -> dict[str, str | None]:
 
 
 def _kind(text: str) -> Kind:
-    if text in ("gate", "promotion", "rollback", "hold", "hold release"):
+    if text in ("gate", "promotion", "rollback", "hold release"):
         return text  # type: ignore[return-value]  # narrowed by the test above, which mypy does not follow
     raise OutsideWorldFailed(
         f"The release log holds a run of the unknown kind '{one_line(text, 60)}'.",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from champion_gate import signals
+from champion_gate import process_family, signals
 from champion_gate.errors import BadInput
 from champion_gate.text import one_line
 
@@ -87,6 +87,7 @@ def run(command: Command, timeout: float | None) -> Ended:
         Cancelled: SIGINT or SIGTERM arrived meanwhile; nothing of the command is left then.
     """
     process = None
+    process_family.hide_this_process()  # our own environment may hold what the command's does not
     try:
         with signals.deferred():
             process = subprocess.Popen(

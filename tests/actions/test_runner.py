@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.registry_world import logged_model
+
 HERE = Path(__file__).resolve().parent
 TRAINING = {"train.py": (HERE / "ranker" / "train.py").read_text(encoding="utf-8")}
 
@@ -31,7 +33,7 @@ def add_version(client, model: str, ndcg: float, alias: str) -> str:
     client.set_terminated(run.info.run_id)
     if not client.search_registered_models(f"name='{model}'"):
         client.create_registered_model(model)
-    version = client.create_model_version(model, f"{run.info.artifact_uri}/model", run.info.run_id)
+    version = client.create_model_version(model, logged_model(client, run.info.run_id), run.info.run_id)
     client.set_registered_model_alias(model, alias, version.version)
     return str(version.version)
 

@@ -166,6 +166,15 @@ def test_training_points_the_challenger_under_the_lease(cli, world, redis):
     assert world.aliases["challenger"] == "5"
 
 
+def test_a_wrong_redis_url_is_said_before_the_training(cli, world, tmp_path):
+    options = ("--model-name", world.name, "--experiment-name", world.experiment, "--data-version", "d1")
+    for command in ("train-and-register", "release"):
+        done = cli(command, *options, "--redis-url", "http://redis.example", "--", "touch", tmp_path / "trained")
+        assert done.exit_code == 2, done.text
+        assert "redis-url" in done.text
+    assert not (tmp_path / "trained").exists()
+
+
 # -- a holder that stood still, and a Redis that fails
 
 
@@ -371,6 +380,30 @@ def test_a_deleted_log_is_exit_3_and_nothing_moves(cli, world, redis):
     assert world.snapshot() == before
 
 
+def test_a_log_that_the_model_does_not_name_any_more_is_exit_3_and_nothing_moves(cli, world, redis):
+    world.client.delete_registered_model_tag(world.name, "gate.release_log")
+    for team in (world.team, "other", None):
+        if team:
+            world.client.set_registered_model_tag(world.name, "team", team)
+        else:
+            world.client.delete_registered_model_tag(world.name, "team")
+        told = cli("history", "--model-name", world.name, github=False)
+        if team == world.team:
+            assert (told.exit_code, "promotion" in told.text) == (0, True), "it is found by its name"
+            continue
+        assert told.exit_code == 3, told.text
+        before = world.snapshot()
+        for step in (promote, rollback):
+            done = step(cli, world, *lock(redis))
+            assert done.exit_code == 3, done.text
+            assert "does not name it" in done.flat()
+        assert world.snapshot() == before
+    world.client.delete_experiment(world.client.get_experiment_by_name(f"/search/{world.name}/releases").experiment_id)
+    done = promote(cli, world, *lock(redis))
+    assert done.exit_code == 3, done.text
+    assert "experiments restore" in done.flat()
+
+
 # -- what people did by hand
 
 
@@ -393,6 +426,18 @@ def test_who_knows_of_it_may_go_on(cli, world, redis):
     assert done.exit_code == 0, done.text
     assert world.aliases == {"champion": number, "previous-champion": "2"}
     assert promote(cli, world, *lock(redis), "--version", number).exit_code == 0, "the log knows it now"
+
+
+def test_who_expects_another_champion_than_there_is_moves_nothing(cli, world, redis):
+    before = world.snapshot()
+    for step in (promote, rollback):
+        done = step(cli, world, *lock(redis), "--expect-champion", 1)
+        assert done.exit_code == 1, done.text
+        assert "is version 3, not 1" in done.flat()
+    assert world.snapshot() == before
+    assert promote(cli, world, *lock(redis), "--expect-champion", 3).exit_code == 0
+    again = promote(cli, world, *lock(redis), "--version", 4, "--expect-champion", 3)
+    assert (again.exit_code, again.outputs["changed"]) == (0, "false"), "done twice it changes nothing"
 
 
 def test_a_rollback_from_a_version_set_by_hand(cli, world, redis):
@@ -518,6 +563,24 @@ def test_hold_stops_promotions_until_it_is_released(cli, world, redis):
     assert promote(cli, world, *lock(redis)).exit_code == 0
     assert world.champion == number
     assert "UNCHANGED" in rollback(cli, world, *lock(redis), "--release-hold", reason="again").text
+
+
+def test_a_dry_run_lifts_no_hold(cli, world, redis):
+    assert rollback(cli, world, *lock(redis), "--hold", reason="holidays").exit_code == 0
+    before = world.snapshot()
+    done = rollback(cli, world, *lock(redis), "--release-hold", "--dry-run")
+    assert done.exit_code == 0, done.text
+    assert "holidays" in done.text
+    assert world.snapshot() == before
+
+
+def test_the_same_rollback_job_again_does_not_hold_what_somebody_released(cli, world, redis):
+    job = {"GITHUB_RUN_ID": "77"}
+    assert rollback(cli, world, *lock(redis), "--hold", **job).exit_code == 0
+    assert rollback(cli, world, *lock(redis), "--release-hold", GITHUB_RUN_ID="78").exit_code == 0
+    again = rollback(cli, world, *lock(redis), "--hold", **job)
+    assert (again.exit_code, again.outputs["changed"]) == (0, "false"), again.text
+    assert "gate.hold" not in world.tags
 
 
 def test_a_killed_release_of_a_hold_is_done_by_the_next(cli, killed_at, world, redis):
