@@ -248,6 +248,17 @@ def test_a_pull_requests_verdict_is_never_promotable_signed_or_not(cli, world):
     assert "signature" in refusal(world, number=number, keys=(KEY,))
 
 
+def test_a_pull_requests_verdict_is_not_overridden_either(cli, world, github):
+    world.version(0.80)
+    arguments = ("--model-name", world.name, "--threshold", "0.1")
+    assert cli("validate-model", *arguments, GITHUB_EVENT_NAME="pull_request").exit_code == 0
+    github.review("grace", "approved", "production")
+    done = overriding(cli, world, github)
+    assert done.exit_code == 1, done.text
+    assert "pull request" in done.flat()
+    assert "champion" not in world.aliases
+
+
 # -- age, and clocks that differ
 
 
@@ -413,6 +424,28 @@ def test_an_override_takes_the_approval_of_another_person_and_is_marked_everywhe
     shown = history(cli, world)
     assert "The outage is worse." in json.dumps(shown.json()), shown.text
     assert "override" in cli("history", "--model-name", world.name, github=False).flat().lower()
+
+
+def test_a_rollback_to_what_never_was_champion_takes_an_override_and_says_who_approved(cli, world, github):
+    first, second = released(cli, world, 0.80), released(cli, world, 0.82)
+    number = world.version(0.90)
+    env = {"GITHUB_API_URL": github.uri, "GITHUB_RUN_ID": "42", "CHAMPION_GATE_GITHUB_TOKEN": TOKEN}
+    why = ("--to-version", number, "--override-reason", "The index needs it.")
+    assert rollback(cli, world, *why, **env).exit_code == 1
+    github.review("grace", "approved", "production", comment="Go.")
+    done = rollback(cli, world, *why, **env)
+    assert done.exit_code == 0, done.text
+    assert world.aliases == {
+        "champion": number,
+        "previous-champion": first,
+        "rolled-back": second,
+        "challenger": number,
+    }
+    tags = world.last("rollback")
+    assert (tags["gate.override"], tags["gate.approved_by"]) == ("The index needs it.", "grace")
+    back = rollback(cli, world, "--override-reason", "None is needed.")
+    assert (back.exit_code, world.champion) == (0, first), back.text
+    assert world.last("rollback")["gate.override"] == ""
 
 
 @pytest.mark.parametrize(

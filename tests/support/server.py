@@ -70,6 +70,14 @@ def mlflow_server(folder: Path, database: str = "") -> Iterator[Server]:
             leash.wait(timeout=20)
 
 
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(timeout=0.5)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
 def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
     # /health answers before the database does, so the API is asked.
     url = f"{server.uri}/api/2.0/mlflow/registered-models/search?max_results=1"
@@ -79,7 +87,8 @@ def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
             break
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
-                if answer.status == 200:
+                # It may be another server that answers, which was given the same port at the same time: ours ends then.
+                if answer.status == 200 and _lives(process):
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
