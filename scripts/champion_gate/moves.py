@@ -182,9 +182,11 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, ex
     for named_version in (from_version, expected):
         _is_champion(champion_alias, champion, named_version)
     target: str | None = to_version
+    good: Version | None = None
     if not target:
         before = lineage.champions_before(entries, champion_alias, champion)
-        target = _nth_good(registry, model.name, before, asked.steps)
+        good = _nth_good(registry, model.name, before, asked.steps)
+        target = good.number if good else None
     if not target and asked.steps == 1 and not lineage.finished(entries, champion_alias):
         target = model.aliases.get(previous_alias)
     if not target or target == champion:
@@ -195,7 +197,7 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, ex
             "Neither the release log nor an alias names an earlier champion that was not taken back.",
             "Name a version with to-version, or promote a new one.",
         )
-    named = registry.version(model.name, target)
+    named = good or registry.version(model.name, target)
     override = _override(entries, model, champion_alias, previous_alias, target, asked)
     _not_taken_back(entries, target)
     if to_version and not _has_files(registry, named):
@@ -308,7 +310,7 @@ def _quarantine(bad: Entry, do: str) -> Refused:
     )
 
 
-def _nth_good(registry: Registry, name: str, versions: Sequence[str], n: int) -> str | None:
+def _nth_good(registry: Registry, name: str, versions: Sequence[str], n: int) -> Version | None:
     """The n-th of the versions that can be served, from 1 on."""
     left = n
     for number in versions:
@@ -320,7 +322,7 @@ def _nth_good(registry: Registry, name: str, versions: Sequence[str], n: int) ->
             continue
         left -= 1
         if not left:
-            return number
+            return version
     return None
 
 
