@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 # A shell without job control starts what it puts in the background with SIGINT ignored, and children inherit that: the
 # tests that press Ctrl-C would wait for ever. A handler in this process becomes the default in theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def measured(record_property) -> Callable[[str], None]:
+    """Says a line at the end of the run, from whichever process the test ran in."""
+    return lambda line: record_property("measured", line)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What the tests measured, so that a run says more than that it passed."""
+    reports = [each for of_kind in terminalreporter.stats.values() for each in of_kind]
+    properties = [p for each in reports if getattr(each, "when", "") == "call" for p in each.user_properties]
+    if lines := [text for name, text in properties if name == "measured"]:
+        terminalreporter.section("measured")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture(scope="session")

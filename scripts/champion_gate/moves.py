@@ -237,7 +237,14 @@ def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, ex
 
 
 def release_hold(
-    registry: Registry, model_name: str, job: Context, reason: str, rules: Rules, team: str = "", *, dry_run: bool
+    registry: Registry,
+    model_name: str,
+    job: Context,
+    reason: str,
+    rules: Rules,
+    team: str = "",
+    *,
+    dry_run: bool = False,
 ) -> str:
     """Lift the hold of a model, and write so into its release log; returns what the hold said, or an empty text.
 

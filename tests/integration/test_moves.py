@@ -104,13 +104,12 @@ def test_promotion_and_rollback_take_the_lease_and_give_it_back(cli, world, redi
     assert leases(redis) == []
 
 
-def test_calls_of_one_promotion_and_of_one_rollback(faulty, proxy, world, redis, capsys):
+def test_calls_of_one_promotion_and_of_one_rollback(faulty, proxy, world, redis, measured):
     for step in (promote, rollback):
         proxy.requests.clear()
         with commands_of(redis) as sent:
             assert step(faulty, world, *lock(redis)).exit_code == 0
-        with capsys.disabled():
-            print(f"\n{step.__name__}: {len(proxy.requests)} calls to the registry, {sum(sent.values())} to Redis")
+        measured(f"{step.__name__}: {len(proxy.requests)} calls to the registry, {sum(sent.values())} to Redis")
         assert sum(sent.values()) <= 6, sent
         if step is promote:
             assert len(proxy.requests) <= 16, [f"{r.method} {r.path}" for r in proxy.requests]

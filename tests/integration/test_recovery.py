@@ -6,12 +6,10 @@ with CHAMPION_GATE_TEST_ALL_POINTS=1. The last test says how many of how many it
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -82,22 +80,23 @@ LATE = ("killed, done late", "504, done late")
 
 @dataclass
 class Score:
-    """How many points there are, were taken, and recovered."""
+    """How many points there are in one test, and were taken; and what went wrong at some."""
 
-    points: Counter[str] = field(default_factory=Counter)
-    taken: Counter[str] = field(default_factory=Counter)
-    recovered: Counter[str] = field(default_factory=Counter)
-    numbers: Iterator[int] = field(default_factory=itertools.count)
+    points: int = 0
+    taken: int = 0
+    wrong: list[str] = field(default_factory=list)
 
-    def takes(self, what: str) -> bool:
+    def takes(self) -> bool:
         """Whether the next point is taken: all, or every third."""
-        self.points[what] += 1
-        due = ALL_POINTS or next(self.numbers) % 3 == 0
-        self.taken[what] += due
+        self.points += 1
+        due = ALL_POINTS or self.points % 3 == 1
+        self.taken += due
         return due
 
-
-SCORE = Score()
+    def told(self, what: str) -> str:
+        """The score in a line."""
+        recovered = self.taken - len(self.wrong)
+        return f"{what}: {recovered} of {self.taken} points recovered; there are {self.points}"
 
 
 @dataclass
@@ -268,25 +267,25 @@ def settles(rig: Rig, world: World) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_every_registry_call_may_be_the_last_and_the_next_run_recovers(rig, name):
+def test_every_registry_call_may_be_the_last_and_the_next_run_recovers(rig, name, measured):
     operation = OPERATIONS[name]
     requests, _ = calls_of(rig, operation)
-    wrong: list[str] = []
+    score = Score()
     for number, request in enumerate(requests):
         if name == "rollback to the first" and request.method != "DELETE":
             continue  # the same calls as in the other rollback
         late = LATE if is_write(request) else ()  # a look-up that is answered late does nothing
         silent = ("no answer after it was done",) if is_write(request) and "lias" in request.path else ()
         for mode in (*DEADLY, *UNCLEAR, *silent, *late):
-            if not SCORE.takes(name):
+            if not score.takes():
                 continue
             said = point(
                 f"{name}, call {number + 1} ({described(request)}), {mode}",
                 lambda number=number, mode=mode: one_registry_point(rig, operation, number, mode),
             )
-            SCORE.recovered[name] += not said
-            wrong += [said] if said else []
-    assert not wrong, "\n".join([f"{len(wrong)} points:", *wrong])
+            score.wrong += [said] if said else []
+    measured(score.told(f"{name}, registry calls"))
+    assert not score.wrong, "\n".join([f"{len(score.wrong)} points:", *score.wrong])
 
 
 def one_redis_point(rig: Rig, operation: Operation, number: int, mode: str) -> None:
@@ -322,30 +321,20 @@ def one_redis_point(rig: Rig, operation: Operation, number: int, mode: str) -> N
 
 
 @pytest.mark.parametrize("name", ["promotion", "rollback"])
-def test_every_redis_command_may_be_the_last_and_the_next_run_recovers(rig, name):
+def test_every_redis_command_may_be_the_last_and_the_next_run_recovers(rig, name, measured):
     operation = OPERATIONS[name]
     _, commands = calls_of(rig, operation)
     what = f"{name}, Redis"
-    wrong: list[str] = []
+    score = Score()
     for number, command in enumerate(commands):
         for mode in (*DEADLY, "answer lost", "dropped", "killed, done late"):
-            if not SCORE.takes(what):
+            if not score.takes():
                 continue
             shown = " ".join(command.decode(errors="replace").split()[:3])
             said = point(
                 f"{what}, command {number + 1} ({shown}), {mode}",
                 lambda number=number, mode=mode: one_redis_point(rig, operation, number, mode),
             )
-            SCORE.recovered[what] += not said
-            wrong += [said] if said else []
-    assert not wrong, "\n".join([f"{len(wrong)} points:", *wrong])
-
-
-def test_the_points_are_counted(capsys):
-    with capsys.disabled():
-        print("\npoints of recovery: operation, recovered / taken / there are")
-        for what, there in SCORE.points.items():
-            print(f"  {what:24} {SCORE.recovered[what]:4} / {SCORE.taken[what]:4} / {there:4}")
-        total = [sum(c.values()) for c in (SCORE.recovered, SCORE.taken, SCORE.points)]
-        print(f"  {'all':24} {total[0]:4} / {total[1]:4} / {total[2]:4}")
-    assert SCORE.recovered == SCORE.taken
+            score.wrong += [said] if said else []
+    measured(score.told(f"{what} commands"))
+    assert not score.wrong, "\n".join([f"{len(score.wrong)} points:", *score.wrong])

@@ -11,7 +11,7 @@ from tests.support.cli import ROOT
 
 
 @pytest.mark.slow
-def test_whatever_is_killed_or_wakes_up_late_the_log_tells_what_the_aliases_are(tmp_path):
+def test_whatever_is_killed_or_wakes_up_late_the_log_tells_what_the_aliases_are(tmp_path, measured):
     size = ("--processes", "4", "--moves", "6", "--lease", "7", "--kills", "0.15", "--freezes", "0.25", "--seed", "3")
     done = subprocess.run(
         # A process of its own: the storm forks, and pytest has threads.
@@ -23,4 +23,4 @@ def test_whatever_is_killed_or_wakes_up_late_the_log_tells_what_the_aliases_are(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
-    print(done.stdout)
+    measured(f"storm: {'; '.join(done.stdout.split(chr(10))[:3])}")
