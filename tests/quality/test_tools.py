@@ -19,7 +19,8 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+LOCKS = {lock.stem: lock for lock in sorted((ROOT / "requirements").glob("*.txt"))}
+LOCKS["server"] = ROOT / "examples/server/mlflow/requirements.txt"  # part of what people copy
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -114,7 +115,7 @@ def test_the_gate_job_waits_for_every_other_job():
     assert set(jobs["gate"]["needs"]) == set(jobs) - {"gate"}
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
 def test_a_lock_says_what_and_not_where_from(lock):
     text = lock.read_text(encoding="utf-8")
     assert "://" not in text
@@ -123,7 +124,7 @@ def test_a_lock_says_what_and_not_where_from(lock):
     assert [block for block in blocks if not PIN.match(block) or "--hash=sha256:" not in block] == []
 
 
-@pytest.mark.parametrize("name", ["registry", "example", "uv"])
+@pytest.mark.parametrize("name", ["registry", "example", "server", "uv"])
 def test_the_tests_run_on_the_versions_that_the_actions_run_on(name):
     own, dev = pins(name), pins("dev")
     assert {package: dev.get(package) for package in own} == own
@@ -131,7 +132,7 @@ def test_the_tests_run_on_the_versions_that_the_actions_run_on(name):
 
 def test_the_locks_hold_what_the_project_asks_for():
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
-    assert {lock.stem for lock in LOCKS} == set(groups)
+    assert set(LOCKS) == set(groups)
     for group, entries in groups.items():
         locked = pins(group)
         for entry in filter(lambda entry: isinstance(entry, str), entries):
@@ -144,7 +145,7 @@ def test_the_locks_hold_what_the_project_asks_for():
 def pins(lock: str) -> dict[str, set[str]]:
     """Package -> locked versions; there are several where markers choose one."""
     found: dict[str, set[str]] = {}
-    for package, version in PIN.findall((ROOT / "requirements" / f"{lock}.txt").read_text(encoding="utf-8")):
+    for package, version in PIN.findall(LOCKS[lock].read_text(encoding="utf-8")):
         found.setdefault(package, set()).add(version)
     return found
 
