@@ -10,7 +10,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = (".", "actions/train-and-register", "actions/validate-model", "actions/promote-alias", "actions/rollback")
+FOLDERS = (
+    *(".", "actions/train-and-register", "actions/validate-model", "actions/promote-alias", "actions/rollback"),
+    "actions/history",
+)
 
 
 @dataclass(frozen=True)
