@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class ActionFile:
         return self.command.replace("-", "_")
 
 
+@cache
 def read(folder: str) -> ActionFile:
     """The action in `folder`."""
     text = (ROOT / folder / "action.yml").read_text(encoding="utf-8")
