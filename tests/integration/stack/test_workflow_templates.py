@@ -1,7 +1,7 @@
-"""The workflow templates as a repository runs them: against a real registry and a real Redis, with keys and reviewers.
+"""The workflow templates as a repository runs them, on the servers of a team, with keys and reviewers.
 
 What cannot be reached from here is played by others: GitHub's API by `github_api`, and serving by a server that notes
-what it is told. `act` knows no environments, groups and permissions; `test_templates.py` reads those.
+what it is told. `act` knows no environments, groups and permissions; tests/actions/test_templates.py reads those.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 
 from tests.actions import templates
-from tests.actions.runner import Ran, Runner, new_run_id
+from tests.actions.runner import Ran, Runner, find_act, new_run_id
 from tests.support.github_api import GitHubApi, github_api
 from tests.support.names import letters
-from tests.support.redis_server import RedisServer, redis_server
 from tests.support.server import free_port
+from tests.support.stack import JOBS, Stack
 
-HERE = Path(__file__).resolve().parent
+RANKER = templates.ROOT / "tests" / "actions" / "ranker" / "by_price.py"
 KEY = "a-key-that-only-gates-and-promotions-see"
 # The dearer document is always the better one.
 JUDGED = "\n".join(
@@ -42,15 +42,17 @@ pytestmark = pytest.mark.slow
 
 def files(direction: int = 1) -> dict[str, str]:
     """A repository with a ranker; `direction` -1 ranks the worst first."""
-    train = (HERE / "ranker" / "by_price.py").read_text(encoding="utf-8")
-    train = train.replace("DIRECTION = 1 ", f"DIRECTION = {direction} ")
+    train = RANKER.read_text(encoding="utf-8").replace("DIRECTION = 1 ", f"DIRECTION = {direction} ")
     return {"train.py": train, "requirements.txt": "mlflow\n", "judged.csv": JUDGED + "\n"}
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
+def runner(stack, tmp_path_factory) -> Runner:
+    """Runs workflows with `act`."""
+    act = find_act()
+    if act is None:
+        pytest.skip("no act, neither in CHAMPION_GATE_TEST_ACT nor on PATH; scripts/test installs it where Go is there")
+    return Runner(act, tmp_path_factory.mktemp("runner"), stack.uri)
 
 
 @pytest.fixture
@@ -99,7 +101,7 @@ class Repository:
     runner: Runner
     client: Any
     model: str
-    redis: RedisServer
+    stack: Stack
     github: GitHubApi
     serving: Serving
     team: str = field(default_factory=lambda: f"team-{letters()}")
@@ -111,18 +113,26 @@ class Repository:
         for old, new in (*changes, *names, ("judged.parquet", "judged.csv")):
             text = text.replace(old, new)
         how.setdefault("event", "workflow_dispatch")
-        how["variables"] = {"SERVING_RELOAD_URL": self.serving.uri, **how.get("variables", {})}
-        how["environment"] = {"GITHUB_API_URL": self.github.uri, **how.get("environment", {})}
-        how.setdefault("secrets", self.secrets)
-        return self.runner.run(text, timeout=600, **how)
-
-    @property
-    def secrets(self) -> dict[str, str]:
-        return {
-            "CHAMPION_GATE_SIGNING_KEY": KEY,
-            "CHAMPION_GATE_REDIS_URL": f"redis://127.0.0.1:{self.redis.port}",
-            "GITHUB_TOKEN": "token-of-the-job",
+        account = self.stack.variables(how.pop("user", JOBS))
+        known = {
+            "SERVING_RELOAD_URL": self.serving.uri,
+            "MLFLOW_TRACKING_USERNAME": account["MLFLOW_TRACKING_USERNAME"],
         }
+        secrets = {
+            "CHAMPION_GATE_SIGNING_KEY": KEY,
+            "CHAMPION_GATE_REDIS_URL": self.stack.redis_url,
+            "GITHUB_TOKEN": "token-of-the-job",
+            "MLFLOW_TRACKING_PASSWORD": account["MLFLOW_TRACKING_PASSWORD"],
+        }
+        # A company's own certificate authority is known to its runners.
+        image = {"GITHUB_API_URL": self.github.uri, "MLFLOW_TRACKING_SERVER_CERT_PATH": str(self.stack.authority)}
+        if how.pop("outside", False):
+            # To a fork's job GitHub gives neither, nor has it been to the company.
+            known, secrets, image = {"MLFLOW_TRACKING_URI": ""}, {}, {"GITHUB_API_URL": self.github.uri}
+        how["variables"] = {**known, **how.get("variables", {})}
+        how["secrets"] = {**secrets, **how.get("secrets", {})}
+        how["environment"] = {**image, **how.get("environment", {})}
+        return self.runner.run(text, timeout=600, **how)
 
     @property
     def log(self) -> list[Any]:
@@ -143,8 +153,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(runner, mlflow_client, model_name, redis, github, serving) -> Repository:
-    return Repository(runner, mlflow_client, model_name, redis, github, serving)
+def repository(runner, mlflow_client, model_name, stack, github, serving) -> Repository:
+    return Repository(runner, mlflow_client, model_name, stack, github, serving)
 
 
 def test_a_model_is_trained_judged_promoted_taken_back_held_and_promoted_again(repository):
@@ -164,7 +174,7 @@ def test_a_model_is_trained_judged_promoted_taken_back_held_and_promoted_again(r
     assert "hmac-sha256:" in repository.tags("1")["gate.verdict.champion"]
     seen = (ran.results / "seen-by-training.txt").read_text()
     assert "MLFLOW_RUN_ID=" in seen
-    for secret in (KEY, "redis://", "token-of-the-job"):
+    for secret in (KEY, repository.stack.redis_url, "token-of-the-job"):
         assert secret not in seen
     assert KEY not in ran.log
 
@@ -184,12 +194,13 @@ def test_a_model_is_trained_judged_promoted_taken_back_held_and_promoted_again(r
     assert (repository.aliases["champion"], repository.aliases["challenger"], serving.heard()) == ("2", "3", [])
 
     # -- the release is taken back, once, and no other is let through
-    back = {"model": model, "reason": "Clicks fell; $(touch pwned)", "from-version": "2", "hold": "true"}
+    back = {"model": model, "reason": 'Clicks fell; $(touch "$RESULTS/pwned")', "from-version": "2", "hold": "true"}
     this_run = new_run_id()
     for changed, heard in (("true", [repository.told("1")]), ("false", [])):
         ran = run("rollback-model", inputs=back, run_id=this_run)
         assert ran.success, ran.log
         assert ran["rollback"].outputs["changed"] == changed
+        assert not (ran.results / "pwned").exists()
         assert serving.heard() == heard
     assert (repository.aliases["champion"], repository.aliases["rolled-back"]) == ("1", "2")
     assert repository.tags("2")["rollback_reason"] == back["reason"]
@@ -228,18 +239,15 @@ def test_a_model_is_trained_judged_promoted_taken_back_held_and_promoted_again(r
     assert repository.aliases["champion"] == "3"
     assert serving.heard() == [repository.told("3")]
 
-    # The lock was there: every move has a fence that Redis counted.
-    moves = [run for run in repository.log if run.data.tags["gate.kind"] in ("promotion", "rollback")]
-    fences = [int(run.data.tags["gate.fence"]) for run in moves]
-    assert len(set(fences)) == len(fences) == 5
-    assert any(repository.redis.client.scan_iter(match="*"))
+    moves = [run.data.tags for run in repository.log if run.data.tags["gate.kind"] in ("promotion", "rollback")]
+    assert [tags["gate.leased"] for tags in moves] == ["true"] * 5
 
 
 def test_a_verdict_that_no_gate_of_ours_signed_is_not_promoted(repository):
     assert repository.run("train-and-register", event="push", files=files()).success
     whole = templates.read("train-and-register").workflow
     judged_only = (whole[whole.index("\n  promote:") :], "\n")
-    other = {**repository.secrets, "CHAMPION_GATE_SIGNING_KEY": "a-key-that-somebody-else-made-up"}
+    other = {"CHAMPION_GATE_SIGNING_KEY": "a-key-that-somebody-else-made-up"}
     ran = repository.run("train-and-register", judged_only, event="push", files=files(), secrets=other)
     assert set(ran.jobs) == {"train", "gate"}
     assert ran.jobs["gate"]["gate"].outputs["verdict"] == "passed", ran.log
@@ -286,10 +294,11 @@ def test_a_pull_request_is_judged_against_the_champion_in_one_comment_and_promot
 
     # The next push names a run of elsewhere: that is taken, nothing is trained, and the comment is updated.
     trained = repository.client.get_model_version(repository.model, "1").run_id
-    payload = pull_request(body=f"Ranks by price.\r\nMLflow run: {trained}\r\n$(touch pwned) ::error::x")
+    payload = pull_request(body=f'Ranks by price.\r\nMLflow run: {trained}\r\n$(touch "$RESULTS/pwned") ::error::x')
     ran = repository.run("model-check", event="pull_request", payload=payload, files=files(-1))
     assert ran.success, ran.log
     assert ran.jobs["check"]["train"].outcome == "skipped"
+    assert not (ran.results / "pwned").exists()
     assert repository.client.get_model_version(repository.model, ran["check"].outputs["version"]).run_id == trained
     assert len(repository.github.bodies()) == 1
 
@@ -332,9 +341,8 @@ def test_a_fork_is_judged_against_the_target_branch_without_secrets_and_without_
         payload=pull_request(head="stranger/search"),
         earlier=files(),
         files={**files(direction), "judged.csv": flattering if direction < 0 else JUDGED},
-        secrets={},
-        variables={"MLFLOW_TRACKING_URI": "", "SERVING_RELOAD_URL": ""},
         environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        outside=True,
     )
     assert ran.success is (verdict == "passed"), ran.log
     assert set(ran.jobs) == {"outside", "result"}
@@ -347,14 +355,16 @@ def test_a_fork_is_judged_against_the_target_branch_without_secrets_and_without_
 
 def test_all_models_of_a_team_are_looked_at_every_week_and_kept_every_month(repository):
     assert repository.run("train-and-register", event="push", files=files()).success
+    reader = repository.stack.add_user(f"reader-of-{repository.model}")
 
-    ran = repository.run("weekly-operations", event="schedule", variables={"MODEL_TEAM": repository.team})
+    theirs = {"event": "schedule", "variables": {"MODEL_TEAM": repository.team}, "user": reader}
+    ran = repository.run("weekly-operations", **theirs)
     assert ran.success, ran.log
     assert json.loads(ran["history"].outputs["models"]) == [repository.model]
     assert "Summary - " in ran.log
 
     kept_here = ("releases/history.json", "${{ env.RESULTS }}/kept/history.json")
-    ran = repository.run("monthly-operations", kept_here, event="schedule", variables={"MODEL_TEAM": repository.team})
+    ran = repository.run("monthly-operations", kept_here, **theirs)
     assert ran.success, ran.log
     (kept,) = json.loads((ran.results / "kept" / "history.json").read_text())
     assert (kept["model"], kept["champions"]) == (repository.model, {"champion": "1"})
