@@ -89,9 +89,7 @@ def _all(told: Sequence[Told], alias: str | None, limit: int) -> Result:
 
     readable = [each for each in told if not each.problem]
     histories = [_markdown(each, alias, _rows(each, alias, limit)) for each in readable]
-    lines = [report.overview_cells(each) for each in told]
-    title, columns = "Releases of all models", report.OVERVIEW_COLUMNS
-    text = _grid(title, columns, lines, (40, 40, 60, 60, 60)) if lines else report.NO_MODELS
+    text = "\n".join(map(_lines, told)) or report.NO_MODELS
     found = [
         {
             "model": each.model.name,
@@ -105,6 +103,15 @@ def _all(told: Sequence[Told], alias: str | None, limit: int) -> Result:
         for each in told
     ]
     return Result({}, report.overview(told, histories), text, json=found)
+
+
+def _lines(told: Told) -> str:
+    """A model for a terminal: its name and champion, and below them what else there is to say."""
+    from champion_gate import report
+
+    name, champion, *more = report.overview_cells(told)
+    known = [f"  {what}: {said}" for what, said in zip(report.OVERVIEW_COLUMNS[2:], more, strict=True) if said]
+    return "\n".join([f"{name}: {champion}", *known])
 
 
 def _rows(told: Told, alias: str | None, limit: int) -> list[Row]:
@@ -249,15 +256,6 @@ def _table(model_name: str, rows: Sequence[Row], alias: str | None) -> str:
     """One line an entry, as wide as the terminal; what does not fit is in --json."""
     if not rows:
         return f"{one_line(model_name)} has no releases{f' under the alias {alias}' if alias else ''} yet."
-    from champion_gate import report
-
-    lines = [_short(report.cells(row)) for row in rows]
-    most = [27 if header == "state" else 20 for header in report.HISTORY_COLUMNS[:-1]]
-    return _grid(f"Releases of {one_line(model_name)}", report.HISTORY_COLUMNS, lines, most)
-
-
-def _grid(title: str, headers: Sequence[str], lines: Sequence[tuple[str, ...]], most: Sequence[int]) -> str:
-    """A table as wide as the terminal; `most` is the width of all columns but the last."""
     from io import StringIO
 
     from rich.box import SIMPLE_HEAD
@@ -265,10 +263,16 @@ def _grid(title: str, headers: Sequence[str], lines: Sequence[tuple[str, ...]], 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    from champion_gate import report
+
+    title = Text(f"Releases of {one_line(model_name)}")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    headers = report.HISTORY_COLUMNS
+    lines = [_short(report.cells(row)) for row in rows]
+    most = [27 if header == "state" else 20 for header in headers]
     widths = [min(most[i], max(len(headers[i]), *(len(line[i]) for line in lines))) for i in range(len(headers) - 1)]
     columns = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
-    # The last one gets what the others leave, and is cut there.
+    # The reason gets what the facts leave, and is cut there.
     widths.append(max(24, columns - sum(widths) - 2 * len(widths) - 2))
     for header, width in zip(headers, widths, strict=True):
         table.add_column(header, no_wrap=True, overflow="ellipsis", width=width)
