@@ -16,7 +16,7 @@ COMMANDS = {
     "validate-model": ("registry or scoring", "compare a challenger with the champion and record the verdict"),
     "promote-alias": ("registry", "make a version with a passed verdict the champion"),
     "rollback": ("registry", "take the last release back"),
-    "history": ("registry", "show the release log of a model"),
+    "history": ("registry", "show the release log of a model, or of all"),
     "release": ("registry or scoring", "train, validate and promote in one go"),
 }
 

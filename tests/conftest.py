@@ -13,6 +13,7 @@ import pytest
 # pytest's importlib mode puts no folder on the path; the tests' own helpers are imported as `tests.support`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.support import compose
 from tests.support.names import unique_model_name
 from tests.support.server import Server
 from tests.support.server import mlflow_server as running_server
@@ -38,6 +39,43 @@ def pytest_terminal_summary(terminalreporter) -> None:
     if lines := [text for name, text in properties if name == "measured"]:
         terminalreporter.section("measured")
         terminalreporter.write_line("\n".join(lines))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--stack`, see scripts/test."""
+    parser.addoption(
+        "--stack",
+        choices=("containers", "wheels", "auto"),
+        default="auto",
+        help="what the servers of tests/integration/stack run in: containers if an engine answers, else wheels",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Containers that are demanded are not replaced by anything else."""
+    if config.getoption("--stack") == "containers" and (missing := compose.missing()):
+        raise pytest.UsageError(f"--stack containers, but {missing}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Which tests run in one process: those of a file, and all that share a stack or an engine."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("stack" if folder in ("stack", "docker") else item.path.stem))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What `--stack` comes to here."""
+    return f"stack: {config.getoption('--stack')}, {compose.missing() or 'a container engine answers'}"
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> None:
+    """A container engine, for tests of what only containers show; they are skipped where there is none."""
+    if request.config.getoption("--stack") == "wheels":
+        pytest.skip("no container engine is used: --stack wheels")
+    if missing := compose.missing():
+        pytest.skip(f"no container engine: {missing}")
 
 
 @pytest.fixture(scope="session")

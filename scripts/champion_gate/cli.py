@@ -71,6 +71,7 @@ INPUTS = frozenset(
         "hold",
         "isolation",
         "json",
+        "json-file",
         "label-column",
         "limit",
         "lock-timeout",

@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -222,6 +222,15 @@ class Registry:
         shown = "name != 'mlflow.prompt.is_prompt'"
         answer = self._look_up("the models", lambda: self._client.search_registered_models(shown, limit))
         return [model.name for model in answer]
+
+    def models_with(self, any_of: Collection[str], all_of: Mapping[str, str]) -> list[str]:
+        """Names of the models that have a tag of one of these keys, and each of these tags, in their order."""
+        shown = "name != 'mlflow.prompt.is_prompt'"  # as in `model_names`
+        pages = self._pages("models", lambda token: self._client.search_registered_models(shown, 200, page_token=token))
+        tags = {model.name: dict(model.tags) for model in pages}
+        return sorted(
+            name for name, own in tags.items() if not own.keys().isdisjoint(any_of) and all_of.items() <= own.items()
+        )
 
     def find_version(self, name: str, number: str) -> Version | None:
         """The version, or None if the registry says there is none."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from champion_gate.holds import Hold
     from champion_gate.lineage import Entry
     from champion_gate.move_writes import Moved
+    from champion_gate.overview import Told
     from champion_gate.timeline import Change, Row, Span
     from champion_gate.training import Trained
 
@@ -285,6 +286,50 @@ def cells(row: Row) -> tuple[str, ...]:
     else:
         texts = [""] * len(HISTORY_COLUMNS)
     return tuple(one_line(text, 300) for text in texts)
+
+
+NO_MODELS = "No registered model that can be seen here has a release log, an open move or a hold."
+OVERVIEW_COLUMNS = ("model", "champion", "last move", "open move", "on hold", "moved by others")
+
+
+def overview(told: Sequence[Told], histories: Sequence[str], limit: int = SUMMARY_BYTES) -> str:
+    """All models as one table, and below it as many of their histories (Markdown, too) as fit in `limit` bytes."""
+    template = _templates(markdown).get_template("overview.md.j2")
+    shown, count = "", len(histories)
+    while True:
+        values = {"rows": [overview_cells(each) for each in told], "left_out": len(histories) - count}
+        found = template.render(
+            values,
+            columns=OVERVIEW_COLUMNS,
+            no_models=NO_MODELS,
+            histories=[_Ready(each) for each in histories[:count]],
+        )
+        shown = _writable(re.sub(r"\n{3,}", "\n\n", found).strip("\n") + "\n")
+        if len(shown.encode()) <= limit or not count:
+            return shown
+        count //= 2
+
+
+def overview_cells(told: Told) -> tuple[str, ...]:
+    """A model's line, as texts in the order of `OVERVIEW_COLUMNS`; not escaped yet, but each is bounded."""
+    champions = ", ".join(f"{alias} {number or 'none'}" for alias, number in told.champions.items())
+    entries = (row.entry for row in told.story.rows if row.entry and not row.entry.earlier_model)
+    last = next((e for e in entries if e.is_move and e.state == "done"), None)
+    current = told.story.open_move
+    texts = (
+        told.model.name,
+        f"cannot be read: {told.problem}" if told.problem else champions or "none yet",
+        f"{_moved(last)}, {when(last.time)}" if last else "",
+        f"{_moved(current)}, since {when(current.time)}" if current else told.open_move and f"run {told.open_move}",
+        told.hold.sentence() if told.hold else "",
+        "; ".join(_said(change) for change in told.moved_by_others),
+    )
+    return tuple(one_line(text, 500) for text in texts)
+
+
+def _moved(e: Entry) -> str:
+    versions = f"{e.from_version or 'none'} → {e.to_version or 'none'}"
+    return f"{e.kind} of {e.alias} {versions} by {one_line(e.actor or 'unknown', 80)}"
 
 
 def _notes(e: Entry) -> str:

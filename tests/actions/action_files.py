@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = (".", "actions/train-and-register", "actions/validate-model", "actions/promote-alias", "actions/rollback")
+FOLDERS = (
+    *(".", "actions/train-and-register", "actions/validate-model", "actions/promote-alias", "actions/rollback"),
+    "actions/history",
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class ActionFile:
         return self.command.replace("-", "_")
 
 
+@cache
 def read(folder: str) -> ActionFile:
     """The action in `folder`."""
     text = (ROOT / folder / "action.yml").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Runs a workflow as a user wrote it: `act` on this machine, in a repository of its own, with our actions as `@v1`.
 
-Two steps are put around those of the workflow. The first gives the job what a runner's image has (a `python` with
+Two steps are put around those of each job. The first gives the job what a runner's image has (a `python` with
 MLflow) and a temporary folder that outlives the job, so that the gate's environment is made once for all tests. The
 last writes down what the steps said, which is what the tests judge besides the registry.
 """
@@ -37,11 +37,29 @@ _FIRST_STEP = """\
 _LAST_STEP = """\
       - name: What the steps said
         if: ${{ always() }}
-        run: printf '%s' "$STEPS" > "$RESULTS/steps.json"
+        run: printf '%s' "$STEPS" > "$RESULTS/$JOB.json"
         env:
+          JOB: JOB_ID
           STEPS: ${{ toJSON(steps) }}
 """
 _EMPTY_ACTION = "name: x\ndescription: x\nruns:\n  using: composite\n  steps:\n    - {run: 'true', shell: bash}\n"
+# act does what actions/checkout does for the commit that it runs; for another one this does.
+_CHECKOUT = """\
+name: x
+description: x
+inputs:
+  ref: {description: x}
+  path: {description: x, default: .}
+  persist-credentials: {description: x}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: mkdir -p "$FOLDER" && git -C "$REPOSITORY" archive "$REF" | tar -x -C "$FOLDER"
+      env:
+        REF: ${{ inputs.ref }}
+        FOLDER: ${{ inputs.path }}
+"""
 _run_ids = itertools.count(int(time.time()) * 1000)
 
 
@@ -55,12 +73,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a workflow run ended, what its steps with an id said, and the folder that its `RESULTS` named."""
+    """How a workflow run ended, what the steps with an id of each job said, and the folder that its `RESULTS` named."""
 
     success: bool
-    steps: Mapping[str, Step]
+    jobs: Mapping[str, Mapping[str, Step]]
+    """The jobs that were run; one that was skipped is not among them."""
     results: Path
     log: str
+
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """The steps of all jobs."""
+        return {name: step for steps in self.jobs.values() for name, step in steps.items()}
 
     def __getitem__(self, step: str) -> Step:
         assert step in self.steps, self.log
@@ -92,6 +116,9 @@ class Runner:
         self._empty = folder / "empty-action"
         self._empty.mkdir()
         (self._empty / "action.yml").write_text(_EMPTY_ACTION)
+        self._other_commit = folder / "checkout"
+        self._other_commit.mkdir()
+        (self._other_commit / "action.yml").write_text(_CHECKOUT)
         (folder / "temp").mkdir()
         image = folder / "image"
         image.mkdir()
@@ -112,77 +139,110 @@ class Runner:
         run_id: str | None = None,
         inputs: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        earlier: Mapping[str, str] | None = None,
         payload: Mapping[str, Any] | None = None,
+        timeout: float = 300,
     ) -> Ran:
-        """Run the one job of `workflow` in a repository that holds `files`.
+        """Run `workflow` in a repository that holds `files`.
 
-        `variables` are the repository's (`vars.X`); `MLFLOW_TRACKING_URI` is always among them. `payload` is what else
-        the event says. Each call is a workflow
-        run of its own unless `run_id` says otherwise.
+        `variables` are the repository's (`vars.X`); `MLFLOW_TRACKING_URI` is among them unless it is set to nothing.
+        `environment` is what else the runner has. `earlier` are the files of a commit before; in `payload`, what else
+        the event says, `EARLIER_COMMIT` stands for it. Each call is a workflow run of its own unless `run_id` says
+        otherwise.
         """
         folder = self._folder / f"run-{next(self._numbers)}"
         repository, results = folder / "repository", folder / "results"
         results.mkdir(parents=True)
         path = repository / ".github" / "workflows" / "workflow.yml"
-        for name, text in {**(files or {}), str(path): self._between(workflow)}.items():
-            file = repository / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-        self._commit(repository)
-        (folder / "event.json").write_text(json.dumps({"inputs": dict(inputs or {}), **(payload or {})}))
+        first = self._commit(repository, earlier or {})
+        self._commit(repository, {**(files or {}), str(path): self._between(workflow)})
+        said = json.dumps({"inputs": dict(inputs or {}), **(payload or {})})
+        (folder / "event.json").write_text(said.replace("EARLIER_COMMIT", first))
         values = {"MLFLOW_TRACKING_URI": self._uri, **(variables or {})}
         job = {
             "RESULTS": str(results),
+            "REPOSITORY": str(repository),
             "IMAGE_PATH": str(self._folder / "image"),
             "IMAGE_TEMP": str(self._folder / "temp"),
             "GITHUB_RUN_ID": run_id or new_run_id(),
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            **(environment or {}),
         }
+        given = {"--var": values, "--secret": secrets or {}, "--env": job}
         log, code = self._start(
             [
                 *(self._act, event, "--workflows", str(path), "--eventpath", str(folder / "event.json")),
-                *("--platform", "ubuntu-latest=-self-hosted", "--pull=false", "--rm", "--actor", ACTOR),
-                *("--local-repository", f"{ACTION}={self._checkout}"),
+                *("--platform", "ubuntu-latest=-self-hosted", "--platform", "self-hosted=-self-hosted"),
+                *("--pull=false", "--rm", "--actor", ACTOR, "--local-repository", f"{ACTION}={self._checkout}"),
                 *self._replaced(workflow),
-                *(part for name, value in values.items() for part in ("--var", f"{name}={value}")),
-                *(part for name, value in job.items() for part in ("--env", f"{name}={value}")),
+                *(
+                    part
+                    for option, pairs in given.items()
+                    for name, value in pairs.items()
+                    for part in (option, f"{name}={value}")
+                ),
             ],
             repository,
             folder / "log",
+            timeout,
         )
-        said = results / "steps.json"
-        assert said.is_file(), f"the job did not get to its end:\n{log}"
-        steps = {
-            name: Step(step["outcome"], step["outputs"])
-            for name, step in json.loads(said.read_text(encoding="utf-8")).items()
-        }
-        return Ran(code == 0, steps, results, log)
+        jobs = {file.stem: self._said(file) for file in sorted(results.glob("*.json"))}
+        assert jobs, f"no job got to its end:\n{log}"
+        return Ran(code == 0, jobs, results, log)
+
+    @staticmethod
+    def _said(file: Path) -> dict[str, Step]:
+        steps = json.loads(file.read_text(encoding="utf-8"))
+        return {name: Step(step["outcome"], step["outputs"]) for name, step in steps.items()}
 
     @staticmethod
     def _between(workflow: str) -> str:
         # As text, since YAML written anew would not be the user's workflow any more.
-        assert len(re.findall(r"^    steps:$", workflow, re.MULTILINE)) == 1, "one job, with its steps at the end"
-        return workflow.replace("    steps:\n", "    steps:\n" + _FIRST_STEP, 1).rstrip("\n") + "\n" + _LAST_STEP
+        head, jobs, body = re.split(r"^(jobs:\n)", workflow, maxsplit=1, flags=re.MULTILINE)
+        parts = [head, jobs]
+        for job in re.split(r"^(?=  [\w-]+:)", body, flags=re.MULTILINE):
+            header = re.match(r"  ([\w-]+):", job)
+            if header is None:  # what stands before the first job
+                parts.append(job)
+                continue
+            assert job.count("\n    steps:\n") == 1, "a job with its steps at the end"
+            begun = job.replace("\n    steps:\n", "\n    steps:\n" + _FIRST_STEP, 1).rstrip("\n")
+            parts.append(begun + "\n" + _LAST_STEP.replace("JOB_ID", header[1]))
+        return "".join(parts)
 
     def _replaced(self, workflow: str) -> list[str]:
-        # act itself does what actions/checkout does. Any other action of others does nothing here.
-        others = set(re.findall(r"uses: (?!champion-gate/|actions/checkout@)([\w./-]+@\w+)", workflow))
-        return [part for other in sorted(others) for part in ("--local-repository", f"{other}={self._empty}")]
+        others = set(re.findall(r"uses: (?!champion-gate/)([\w./-]+@\w+)", workflow))
+        folders = {
+            other: self._other_commit if other.startswith("actions/checkout@") else self._empty for other in others
+        }
+        return [part for other in sorted(others) for part in ("--local-repository", f"{other}={folders[other]}")]
 
     @staticmethod
-    def _commit(repository: Path) -> None:
+    def _commit(repository: Path, files: Mapping[str, str]) -> str:
+        """Write files, commit all that is there, and say the commit's id."""
+        repository.mkdir(exist_ok=True)
+        for name, text in files.items():
+            file = repository / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+
+        def git(*arguments: str) -> str:
+            run = subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True, text=True)
+            return run.stdout.strip()
+
+        if not (repository / ".git").exists():
+            git("init", "--quiet", "--initial-branch=main")
+            git("remote", "add", "origin", "https://github.com/acme/search.git")
+        git("add", "--all")
         identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false")
-        for command in (
-            ("init", "--quiet", "--initial-branch=main"),
-            ("remote", "add", "origin", "https://github.com/acme/search.git"),
-            ("add", "--all"),
-            (*identity, "commit", "--quiet", "--message", "A ranker"),
-        ):
-            subprocess.run(["git", *command], cwd=repository, check=True, capture_output=True)
+        git(*identity, "commit", "--quiet", "--allow-empty", "--message", "A ranker")
+        return git("rev-parse", "HEAD")
 
     @staticmethod
-    def _start(command: list[str], folder: Path, log: Path) -> tuple[str, int]:
+    def _start(command: list[str], folder: Path, log: Path, timeout: float) -> tuple[str, int]:
         # What this process was started with is no business of the job.
         foreign = ("MLFLOW_", "CHAMPION_GATE_", "GITHUB_", "RUNNER_", "INPUT_", "ACT", "PYTHON", "VIRTUAL_ENV")
         env = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
@@ -199,7 +259,7 @@ class Runner:
             ) as act,
         ):
             try:
-                code = act.wait(timeout=300)
+                code = act.wait(timeout=timeout)
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(act.pid, signal.SIGKILL)

@@ -155,19 +155,27 @@ class Cli:
     """Runs `scripts/<name>.py` against one registry.
 
     `folder` is the working directory and the home of the commands. They run as a step of a GitHub job does, unless
-    `github=False`. Each runs as if in a workflow run of its own; `GITHUB_RUN_ID=...` names one.
+    `github=False`. Each runs as if in a workflow run of its own; `GITHUB_RUN_ID=...` names one. `variables` are set for
+    all of them.
     """
 
-    def __init__(self, tracking_uri: str, folder: Path, forks: ForkServer | None = None) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        folder: Path,
+        forks: ForkServer | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.uri = tracking_uri
         self.folder = folder
+        self.variables = dict(variables or {})
         self._forks = forks
         self._count = itertools.count()
         self._plain = {"pid": 0}
 
     def at(self, tracking_uri: str) -> Cli:
         """The same, speaking to another address."""
-        other = Cli(tracking_uri, self.folder, self._forks)
+        other = Cli(tracking_uri, self.folder, self._forks, self.variables)
         other._count = self._count
         other._plain = self._plain
         return other
@@ -179,7 +187,7 @@ class Cli:
     def environment(self, *, github: bool = True, **extra: str | None) -> dict[str, str]:
         """The environment of a command; an `extra` of None unsets a variable."""
         number = next(self._count)
-        env = {**_person(), "HOME": str(self.folder), "MLFLOW_TRACKING_URI": self.uri}
+        env = {**_person(), "HOME": str(self.folder), "MLFLOW_TRACKING_URI": self.uri, **self.variables}
         if github:
             for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
                 path = self.folder / f"{name.lower()}-{number}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -151,7 +152,12 @@ class _Exchange:
     request: Request
 
     def forward(self) -> Answer:
-        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
+        context, to = self.proxy.context, self.proxy.upstream
+        connection = (
+            http.client.HTTPSConnection(to, timeout=60, context=context)
+            if context
+            else http.client.HTTPConnection(to, timeout=60)
+        )
         try:
             headers = {k: v for k, v in self.request.headers.items() if k.lower() not in _HOP_BY_HOP}
             connection.request(self.request.method, self.request.path, self.request.body or None, headers)
@@ -185,6 +191,8 @@ class FaultProxy:
     """The proxy; `uri` is what a command takes for MLflow."""
 
     upstream: str
+    context: ssl.SSLContext | None = None
+    """What it speaks to the server with, if that is TLS."""
     uri: str = ""
     requests: list[Request] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
@@ -230,9 +238,9 @@ class FaultProxy:
 
 
 @contextlib.contextmanager
-def fault_proxy(upstream_uri: str) -> Iterator[FaultProxy]:
-    """A proxy before the server at `upstream_uri`."""
-    proxy = FaultProxy(urlsplit(upstream_uri).netloc)
+def fault_proxy(upstream_uri: str, context: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
+    """A proxy before the server at `upstream_uri`; with a `context` it speaks TLS to it, and never itself."""
+    proxy = FaultProxy(urlsplit(upstream_uri).netloc, context)
 
     class Handler(BaseHTTPRequestHandler):
         def handle_any(self) -> None:

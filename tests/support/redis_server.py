@@ -34,6 +34,7 @@ class RedisServer:
         self.socket = self.folder / "redis.sock"
         self.options = options
         self.program = program
+        self.password = options[options.index("--requirepass") + 1] if "--requirepass" in options else None
         self._leash: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,7 +44,7 @@ class RedisServer:
     @property
     def client(self) -> redis.Redis:
         """redis-py's client, to arrange and to look."""
-        return redis.Redis(port=self.port, socket_timeout=20)
+        return redis.Redis(port=self.port, password=self.password, socket_timeout=20)
 
     def start(self) -> None:
         command = [

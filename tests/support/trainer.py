@@ -17,8 +17,10 @@ Each argument is a step, done in order:
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -37,7 +39,12 @@ def call(method, path, body=None):
     raw = body if isinstance(body, bytes) else json.dumps(body or {}).encode()
     request = urllib.request.Request(f"{uri}/api/2.0/{path}", None if method == "GET" else raw, method=method)
     request.add_header("Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json")
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        account = f"{user}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(account.encode()).decode()}")
+    authority = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH")
+    context = ssl.create_default_context(cafile=authority) if authority and uri.startswith("https:") else None
+    with urllib.request.urlopen(request, timeout=30, context=context) as answer:
         text = answer.read()
     return json.loads(text) if text else {}
 

@@ -1,0 +1,132 @@
+"""Docker Compose as the tests call it, and the servers of examples/server in it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.support.stack import ADMIN, S3, Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "examples" / "server"
+START_LIMIT = 600
+
+
+def command() -> list[str]:
+    """How Compose is called: as `CHAMPION_GATE_TEST_COMPOSE` says, else as Docker's plugin."""
+    return shlex.split(os.environ.get("CHAMPION_GATE_TEST_COMPOSE", "")) or ["docker", "compose"]
+
+
+def missing() -> str:
+    """What of a container engine is missing here; empty if nothing is."""
+    for what, asked in (
+        ("no container engine answers to `docker version`", ["docker", "version", "--format", "{{.Server.Version}}"]),
+        (f"there is no Docker Compose: `{shlex.join(command())}`", [*command(), "version"]),
+    ):
+        try:
+            subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return what
+    return ""
+
+
+def server_folder(folder: Path, **settings: str) -> Path:
+    """A copy of examples/server for localhost, with secrets made as a user makes them, and these settings."""
+    copy = folder / "server"
+    shutil.copytree(SERVER, copy, ignore=shutil.ignore_patterns(".env*", "tls"))
+    subprocess.run([copy / "make-secrets", "localhost"], check=True, capture_output=True)
+    with (copy / ".env").open("a") as file:
+        file.writelines(f"{name}={value}\n" for name, value in settings.items())
+    return copy
+
+
+class Project:
+    """One Compose project: `folder` holds its first file and its .env; `more` are files that change something."""
+
+    def __init__(self, name: str, folder: Path, *more: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.files = [folder / "compose.yml", *more]
+        pairs = (line.split("=", 1) for line in (folder / ".env").read_text().splitlines())
+        self.settings = dict(pairs)
+
+    def __call__(self, *arguments: str, timeout: float = START_LIMIT) -> str:
+        """What Compose says to these arguments.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        files = [part for file in self.files for part in ("--file", str(file))]
+        done = subprocess.run(
+            [*command(), "--project-name", self.name, *files, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(
+                f"docker compose {shlex.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4000:]}"
+            )
+        return done.stdout
+
+    def missing_image(self) -> str:
+        """Why an image is not to be had; empty if all are here, or were pulled or built just now."""
+        for image in self("config", "--images").split():
+            if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0:
+                continue
+            how = ("build", "mlflow") if image.startswith("champion-gate/") else ("pull", "--ignore-buildable")
+            try:
+                self(*how)
+            except (RuntimeError, subprocess.SubprocessError) as error:
+                return f"the image {image} is not here, and cannot be had: {str(error).strip().splitlines()[-1]}"
+        return ""
+
+    def address(self, service: str, port: int) -> str:
+        """Where a port of a service is reached from here."""
+        return self("port", service, str(port)).strip().splitlines()[-1]
+
+    def told(self) -> str:
+        """What its services said last."""
+        return self("logs", "--no-color", "--tail", "40")
+
+    def down(self) -> None:
+        """Remove it, with its volumes."""
+        self("down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+
+class ComposeStack(Stack):
+    """A project that runs; its S3 is within reach where tests/docker/compose.yml is part of it."""
+
+    kind = "containers"
+
+    def __init__(self, project: Project, passwords: dict[str, str] | None = None) -> None:
+        self._project = project
+        settings, authority = project.settings, project.folder / "tls" / "ca.crt"
+        self.workers = int(settings["MLFLOW_WORKERS"])
+        https, redis = (project.address("proxy", port).rpartition(":")[2] for port in (8443, 6380))
+        known = {} if passwords is None else passwords
+        known[ADMIN] = settings["MLFLOW_ADMIN_PASSWORD"]
+        redis_url = f"rediss://:{settings['REDIS_PASSWORD']}@localhost:{redis}/0?ssl_ca_certs={authority}"
+        super().__init__(f"https://localhost:{https}", authority, redis_url, known)
+
+    @property
+    def s3(self) -> S3:
+        return S3(f"http://{self._project.address('s3', 7070)}", "mlflow", self._project.settings["S3_SECRET_KEY"])
+
+    def _stop(self, service: str) -> None:
+        self._project("stop", "--timeout", "5", service)
+
+    def _start(self, service: str) -> None:
+        self._project("up", "--detach", "--wait", "--no-recreate", service)
+
+    def _ask(self, query: str) -> Any:
+        psql = ("psql", "--username=mlflow", "--dbname=mlflow", "--tuples-only", "--no-align", "--command", query)
+        return self._project("exec", "--no-TTY", "postgres", *psql).strip()
