@@ -62,7 +62,7 @@ def action_of(step: dict[str, Any]) -> action_files.ActionFile | None:
 def test_it_shows_a_release_a_rollback_and_the_actions_one_by_one():
     assert set(WORKFLOWS) == {"release", "rollback", "release-in-steps", "release-reviewed", "check"}
     used = {action.folder for workflow in WORKFLOWS.values() for _, action in our_steps(workflow)}
-    # `history` reports and releases nothing: the workflow templates show it.
+    # `history` reports and releases nothing: a fragment shows it.
     assert used == set(action_files.FOLDERS) - {"actions/history"}
 
 
@@ -107,6 +107,21 @@ def test_a_job_that_trains_holds_no_key_and_no_password_of_redis():
     assert len(signing) == 2
     # A secret of the repository reaches any workflow on any branch.
     assert all(job["environment"] for job in signing)
+
+
+def test_a_part_of_a_workflow_gives_the_root_action_what_it_takes():
+    (part,) = re.findall(r"^```yaml\n(jobs:\n.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    ((step, action),) = our_steps(part)
+    assert set(step["with"]) <= set(action.inputs)
+    assert yaml.safe_load(part)["jobs"]["release"]["concurrency"]["cancel-in-progress"] is False
+
+
+def test_every_template_is_named_and_so_is_what_it_reads():
+    read = set()
+    for template in sorted((ROOT / "workflow-templates").glob("*.yml")):
+        assert f"(workflow-templates/{template.name})" in README
+        read |= set(re.findall(r"\b(?:vars|secrets)\.([A-Z_]+)", template.read_text(encoding="utf-8")))
+    assert {name for name in read if f"`{name}`" not in README} == set()
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS.values(), ids=FRAGMENTS)
