@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--stack containers, but {missing}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Which tests run in one process: those of a file, and all that share a stack or an engine."""
     for item in items:
