@@ -1,4 +1,4 @@
-"""What the release workflow does, against a stand-in for GitHub: what it refuses, and that each step can be run again."""
+"""What the release workflow does, against a stand-in for GitHub: what it refuses, and that a step can be run again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.support import gh
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / ".github/scripts/release.py"
 _spec = importlib.util.spec_from_file_location("release_script", SCRIPT)
-assert _spec and _spec.loader
+assert _spec
+assert _spec.loader
 release = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(release)
 
@@ -161,7 +162,7 @@ def test_the_very_first_release_has_nothing_before_it(repository):
         "1.3.0-rc.1",
         "1.3.0+x",
         "1.3.0.0",
-        "１.3.0",
+        "\uff11.3.0",
         "-1.3.0",
         "--help",
         "latest",

@@ -29,6 +29,8 @@ def make(folder: Path) -> Path:
 
 def answer(state: dict[str, Any], method: str, path: str, fields: dict[str, Any]) -> Any:
     """What GitHub answers; changes `state` as GitHub changes the repository."""
+    if method in state["refused"]:
+        raise HttpError(state["refused"][method])
     where = urlsplit(path)
     query = {name: values[0] for name, values in parse_qs(where.query).items()}
     for pattern, function in ROUTES.items():
@@ -130,8 +132,6 @@ def main(arguments: list[str]) -> int:
     fields = json.loads(sys.stdin.read()) if rest else {}
     code = 0
     try:
-        if method in state["refused"]:
-            raise HttpError(state["refused"][method])
         found = answer(state, method, path.removeprefix(prefix), fields)
         if found is not None:
             print(json.dumps(found))
