@@ -1,4 +1,4 @@
-"""The workflows of this repository under `act`: they do what they are for, which GitHub would otherwise be first to see."""
+"""The workflows of this repository under `act`: they do what they are for, before GitHub is the first to run them."""
 
 from __future__ import annotations
 
