@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 
@@ -63,6 +64,36 @@ def test_the_self_test_passes_on_postgresql_and_redis(runner, tmp_path):
     assert {name for name, outcome in outcomes.items() if outcome == "failure"} == {"worse", "again"}
     assert len(re.findall(r"as expected: ", ran.log)) == 11
     assert ran["release"].outputs["queries"]
+
+
+def test_the_release_workflow_makes_a_release_of_the_commit_that_it_is_started_on(runner, tmp_path):
+    gh.make(tmp_path)
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps(gh.repository()), encoding="utf-8")
+    # CI itself is what these tests are part of.
+    text = re.sub(r"^  validate:.*\n(?:    .*\n|\n)*", "", workflow("release"), flags=re.MULTILINE)
+    text = text.replace("needs: [draft, validate]", "needs: draft").replace("ubuntu-24.04", "ubuntu-latest")
+    files = {
+        **checked_in(".github/scripts/release.py"),
+        "pyproject.toml": '[project]\nversion = "1.2.3"\n',
+        "CHANGELOG.md": "## [1.2.3] - 2026-11-25\n\nIt is *there*; `$(touch pwned)` ${{ github.token }}\n",
+    }
+    ran = runner.run(
+        text,
+        event="workflow_dispatch",
+        inputs={"version": "1.2.3"},
+        secrets={"GITHUB_TOKEN": "t"},
+        files=files,
+        environment={"GH_STATE": str(state), "IMAGE_PATH": str(tmp_path)},
+    )
+    assert ran.success, ran.log
+    assert set(ran.jobs) == {"check", "draft", "publish", "move-major"}
+    left = json.loads(state.read_text(encoding="utf-8"))
+    (release,) = left["releases"]
+    assert release["immutable"]
+    assert release["body"] == "It is *there*; `$(touch pwned)` ${{ github.token }}"
+    assert re.fullmatch("[0-9a-f]{40}", release["target_commitish"])
+    assert left["tags"] == dict.fromkeys(["v1.2.3", "v1"], release["target_commitish"])
 
 
 @pytest.mark.parametrize("expected", ["champion=2", ""])
