@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+WORKFLOWS = [{"path": ".github/workflows/ci.yml", "sha": "1"}]
+
 
 class HttpError(Exception):
     """An answer that is not a success."""
@@ -25,6 +27,21 @@ def make(folder: Path) -> Path:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).resolve()}" "$@"\n', encoding="utf-8")
     program.chmod(0o755)
     return program
+
+
+def repository() -> dict[str, Any]:
+    """A repository without releases whose environment `release` has a reviewer, and whose releases are immutable."""
+    return {
+        "asked": [],  # what was asked, in order
+        "refused": {},  # method -> what GitHub says to every such request
+        "numbers": 0,
+        "immutable_releases": True,
+        "tags": {},  # name -> commit, or the object that the tag names
+        "tag_objects": {},
+        "releases": [],
+        "environments": {"release": {"protection_rules": [{"type": "required_reviewers"}, {"type": "branch_policy"}]}},
+        "workflows": {},  # what is in .github/workflows, by branch or commit; WORKFLOWS where it is not said
+    }
 
 
 def answer(state: dict[str, Any], method: str, path: str, fields: dict[str, Any]) -> Any:
@@ -109,7 +126,7 @@ ROUTES = {
     r"GET git/tags/(\w+)": lambda state, fields, query, sha: _found(state["tag_objects"].get(sha)),
     r"GET releases": _list_releases,
     r"GET releases/(\d+)": lambda state, fields, query, number: _release(state, number),
-    r"GET contents/.github/workflows": lambda state, fields, query: _found(state["workflows"].get(query["ref"])),
+    r"GET contents/.github/workflows": lambda state, fields, query: state["workflows"].get(query["ref"], WORKFLOWS),
     r"POST releases": _create_release,
     r"PATCH releases/(\d+)": _change_release,
     r"DELETE releases/(\d+)": _delete_release,
@@ -126,7 +143,7 @@ def main(arguments: list[str]) -> int:
     assert os.environ["GH_TOKEN"]
     file = Path(os.environ["GH_STATE"])
     state = json.loads(file.read_text(encoding="utf-8"))
-    prefix = "repos/acme/gate/"
+    prefix = f"repos/{os.environ['GITHUB_REPOSITORY']}/"
     assert path.startswith(prefix)
     state["asked"].append(f"{method} {path.removeprefix(prefix)}")
     fields = json.loads(sys.stdin.read()) if rest else {}
