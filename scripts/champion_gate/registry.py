@@ -168,6 +168,9 @@ class Registry:
             MLFLOW_LOGGING_LEVEL="WARNING",
             MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
         )
+        # Where the server keeps its artifacts in S3, MLflow 3.17 fetches them past it, from an endpoint that often only
+        # the server reaches. Through the server they can always be had; who wants it otherwise sets this.
+        os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
         from mlflow import MlflowClient  # 2 s: not before it is needed, and after the settings
 
         signals.retake()
