@@ -180,7 +180,7 @@ def publish(version: str) -> None:
             raise Refused(f"GitHub did not publish {tag}. Start the workflow again.")
     if commit_of(tag) != commit:
         raise Refused(f"The tag {tag} names {commit_of(tag)}, and {commit} was tested. Find out who made it.")
-    if not api(f"releases/{release['id']}")["immutable"]:
+    if not (api(f"releases/{release['id']}") or {}).get("immutable"):
         raise Refused(
             f"{tag} is published, but can be changed, so nothing points at it yet. Enable immutable releases in the"
             f" repository's settings, delete release and tag {tag}, and start the workflow again."
