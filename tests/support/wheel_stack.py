@@ -26,7 +26,7 @@ AUTH = """\
 [mlflow]
 database_uri = {database}
 admin_username = {admin}
-default_permission = NO_PERMISSIONS
+default_permission = READ
 auth_cache_ttl_seconds = 60
 """
 

@@ -1,7 +1,7 @@
 """The servers that the tests in this folder run on: in containers or from wheels, as `--stack` says.
 
 The tests are the same for both. Beside those written here, they are some of the commands' own, imported: the ones that
-show most about the way to a server. All sign in as a user that has no rights but over what it made itself.
+show most about the way to a server. All sign in as a user that may change only what it made itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tests.support import compose
 from tests.support.cli import Cli
 from tests.support.compose import ComposeStack, Project
 from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.prepared import Template, template
+from tests.support.registry_world import World
 from tests.support.stack import Stack
 from tests.support.wheel_stack import wheel_stack
 
@@ -142,6 +144,21 @@ def cli(stack: Stack, tmp_path: Path, forks) -> Cli:
 def proxy(stack: Stack) -> Iterator[FaultProxy]:
     with fault_proxy(stack.uri, stack.context()) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def two_released(stack: Stack, mlflow_client: MlflowClient, forks, tmp_path_factory) -> Template:
+    """Versions 1 and 2 released in turn, 3 with a passed verdict; to be copied."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stack.variables().items():
+            patch.setenv(name, value)
+        return template(mlflow_client, Cli(stack.uri, tmp_path_factory.mktemp("two"), forks, stack.variables()), 2)
+
+
+@pytest.fixture
+def waiting(two_released: Template, _signed_in: None) -> World:
+    """A model of the test's own: version 2 is champion, 1 was it before, 3 may be promoted."""
+    return two_released.copy()
 
 
 @pytest.fixture
