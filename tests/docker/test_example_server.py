@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import subprocess
@@ -95,7 +94,7 @@ def project(engine, tmp_path_factory):
     folder = compose.server_folder(
         tmp_path_factory.mktemp("example"), HTTPS_ADDRESS="127.0.0.1:", REDIS_ADDRESS="127.0.0.1:", MLFLOW_WORKERS="2"
     )
-    project = Project(f"champion-gate-example-{os.getpid()}", folder)
+    project = Project(compose.project_name("example"), folder)
     if missing := project.missing_image():
         pytest.skip(f"no container engine that has the images: {missing}")
     try:

@@ -14,6 +14,7 @@ from tests.support.stack import ADMIN, S3, Stack
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "examples" / "server"
 START_LIMIT = 600
+PREFIX = "champion-gate-test-"
 
 
 def command() -> list[str]:
@@ -42,6 +43,34 @@ def server_folder(folder: Path, **settings: str) -> Path:
     with (copy / ".env").open("a") as file:
         file.writelines(f"{name}={value}\n" for name, value in settings.items())
     return copy
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def project_name(what: str) -> str:
+    """The name of this process's own project; those of test processes that are gone are removed first."""
+    listed = [
+        "docker",
+        "ps",
+        "--all",
+        "--filter",
+        f"name=^{PREFIX}",
+        "--format",
+        '{{.Label "com.docker.compose.project"}}',
+    ]
+    names = subprocess.run(listed, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    for name in set(names):
+        if not _runs(int(name.rpartition("-")[2])):
+            subprocess.run([*command(), "--project-name", name, "down", "--volumes"], capture_output=True, check=False)
+    return f"{PREFIX}{what}-{os.getpid()}"
 
 
 class Project:

@@ -6,7 +6,6 @@ show most about the way to a server. All sign in as a user that may change only 
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = compose.server_folder(
         tmp_path_factory.mktemp("stack"), HTTPS_ADDRESS=ANY_PORT, REDIS_ADDRESS=ANY_PORT, MLFLOW_WORKERS="2"
     )
-    return Project(f"champion-gate-tests-{os.getpid()}", folder, OVERRIDES)
+    return Project(compose.project_name("stack"), folder, OVERRIDES)
 
 
 # pytest-docker's: what it starts and stops.
