@@ -6,11 +6,7 @@ import http.server
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from pathlib import Path
 from unittest import mock
 
@@ -20,36 +16,17 @@ from champion_gate import locations
 from champion_gate.errors import BadInput, OutsideWorldFailed
 from champion_gate.locations import local_file
 from champion_gate.registry import Registry
-from tests.support.server import LEASH, free_port
+from tests.support.s3_server import s3_server
+from tests.support.server import free_port
 
 CONTENT = b"query_id,label,x\n1,1,0.5\n" * 1000
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory):
-    """The address of moto's S3, in a process of its own."""
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("s3") / "server.log"
-    command = [sys.executable, str(LEASH), sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with log.open("wb") as out, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out) as leash:
-        try:
-            _wait(uri, leash, log)
-            yield uri
-        finally:
-            leash.stdin.close()
-            leash.wait(timeout=20)
-
-
-def _wait(uri, process, log):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{uri}/moto-api/data.json", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"The S3 server did not start. It said:\n{log.read_text(errors='replace')[-2000:]}")
+def s3_address(tmp_path_factory):
+    """Where moto's S3 answers."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as address:
+        yield address
 
 
 @pytest.fixture
@@ -68,11 +45,11 @@ def aws(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def s3(s3_server, aws):
+def s3(s3_address, aws):
     """A client of the S3 server, which AWS_ENDPOINT_URL names, and a bucket `data` with an object."""
     import boto3
 
-    aws.setenv("AWS_ENDPOINT_URL", s3_server)
+    aws.setenv("AWS_ENDPOINT_URL", s3_address)
     client = boto3.client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="data")
     client.put_object(Bucket="data", Key="eval/queries.csv", Body=CONTENT)
@@ -131,9 +108,9 @@ def test_an_object_of_s3_is_downloaded(s3, tmp_path):
     assert path.is_relative_to(tmp_path)
 
 
-def test_mlflows_endpoint_serves_where_aws_names_none(s3, s3_server, aws, tmp_path):
+def test_mlflows_endpoint_serves_where_aws_names_none(s3, s3_address, aws, tmp_path):
     aws.delenv("AWS_ENDPOINT_URL")
-    aws.setenv("MLFLOW_S3_ENDPOINT_URL", s3_server)
+    aws.setenv("MLFLOW_S3_ENDPOINT_URL", s3_address)
     assert fetched("s3://data/eval/queries.csv", tmp_path).read_bytes() == CONTENT
 
 

@@ -26,16 +26,8 @@ from tests.support.wheel_stack import wheel_stack
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-HERE = Path(__file__).parent
 OVERRIDES = compose.ROOT / "tests" / "docker" / "compose.yml"
 ANY_PORT = "127.0.0.1:"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let several test processes (`-n 2 --dist loadgroup`) start the servers once: all tests here go to one of them."""
-    for item in items:
-        if HERE in item.path.parents and item.config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group("stack"))
 
 
 @pytest.fixture(scope="session")
