@@ -135,7 +135,14 @@ def test_while_a_server_is_away_nothing_moves_and_afterwards_it_does(cli, waitin
 
 def test_the_pools_stay_within_what_the_database_allows(world, stack):
     world.version(0.80)
+    seen = []
+
+    def call(i):
+        if i % 50 == 0:
+            seen.append(stack.database_connections())
+        return world.client.get_registered_model(world.name).name
+
     with ThreadPoolExecutor(32) as pool:
-        found = list(pool.map(lambda _: world.client.get_registered_model(world.name).name, range(320)))
-    assert set(found) == {world.name}
-    assert 0 < stack.database_connections() <= stack.workers * 3 * (4 + 2)
+        assert set(pool.map(call, range(320))) == {world.name}
+    # As examples/server/README.md says.
+    assert 0 < max(seen) <= stack.workers * 3 * (4 + 2) + 1
