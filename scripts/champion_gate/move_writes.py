@@ -149,6 +149,11 @@ def set_aliases(registry: Registry, name: str, aliases: Mapping[str, str | None]
             registry.delete_alias(name, alias)
 
 
+def differing(aliases: Mapping[str, str | None], model: Model) -> dict[str, str | None]:
+    """Those of `aliases` that the model does not have so; None stands for one that is not there."""
+    return {alias: number for alias, number in aliases.items() if model.aliases.get(alias) != number}
+
+
 def _still(registry: Registry, model: Model, plan: Plan, run_id: str) -> None:
     """The last look before the first alias moves: nobody else moved, or is moving."""
     now = registry.model(model.name)
@@ -168,16 +173,15 @@ def _still(registry: Registry, model: Model, plan: Plan, run_id: str) -> None:
 
 
 def _read_back(registry: Registry, name: str, plan: Plan) -> Mapping[str, str]:
-    aliases = registry.model(name).aliases
-    wrong = {alias: aliases.get(alias) for alias, number in plan.after.items() if aliases.get(alias) != number}
-    if wrong:
-        shown = ", ".join(f"'{alias}' is {number or NONE}" for alias, number in wrong.items())
+    now = registry.model(name)
+    if wrong := differing(plan.after, now):
+        shown = ", ".join(f"'{alias}' is {now.aliases.get(alias, NONE)}" for alias in wrong)
         raise OutsideWorldFailed(
             f"The aliases are not what was written: {shown}.",
             "Somebody else moved them at the same time.",
             "Look at `history`, and decide which version should serve.",
         )
-    return aliases
+    return now.aliases
 
 
 def finish(
@@ -235,15 +239,13 @@ def _settle(
         champion, ours = now.aliases.get(plan.alias), now.tags.get(OPEN_MOVE_TAG) == run_id
         if touched and champion == plan.to_version:
             if ours:
-                missing = {a: n for a, n in plan.after.items() if now.aliases.get(a) != n}
-                set_aliases(registry, name, missing, plan.alias)
+                set_aliases(registry, name, differing(plan.after, now), plan.alias)
             finish(release_log, plan, run_id, now.aliases, {}, leased=leased)
             log(f"'{plan.alias}' is version {plan.to_version}: the move was finished.")
             return True
         if not touched or (champion == plan.from_version and not late) or not ours:
             if touched and ours:
-                changed = {a: n for a, n in plan.before.items() if now.aliases.get(a) != n}
-                set_aliases(registry, name, changed, plan.alias)
+                set_aliases(registry, name, differing(plan.before, now), plan.alias)
             close(release_log, run_id, lineage.UNDONE, unclear, leased=leased)
             log(f"'{plan.alias}' is version {champion or NONE}: the move was undone.")
             return False

@@ -156,23 +156,22 @@ def rollback(registry: Registry, model_name: str, job: Context, asked: Rollback,
     # Who names the champion that is bad knows what is there, whoever set it.
     rules = replace(rules, expect_champion=rules.expect_champion or asked.from_version)
     with _turn(registry, model_name, asked.champion_alias, job, rules, "rollback", asked.team, asked.dry_run) as turn:
-        lifted = _same_job(turn.entries, asked.champion_alias, job)  # run again: who lifted the hold since, meant it
-        if asked.hold and not asked.dry_run and not lifted:
-            _set_hold(registry, turn.model, job, asked.reason)  # first: whatever comes then, nothing is promoted
         return _roll_back(registry, job, asked, turn, rules.expect_champion)
 
 
 def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, expected: str) -> Moved:
     model, release_log, entries = turn.model, turn.release_log, turn.entries
     champion_alias, from_version, to_version = asked.champion_alias, asked.from_version, asked.to_version
+    if again := _same_job(entries, champion_alias, job):  # and who lifted the hold since, meant it
+        said = f"This job took version {again.from_version} back already."
+        return _moved_before(model, again, said, asked.dry_run)
+    if asked.hold and not asked.dry_run:
+        _set_hold(registry, model, job, asked.reason)  # first: whatever comes then, nothing is promoted
     serving = model.aliases.get(champion_alias)
     bad = registry.find_version(model.name, serving) if serving else None  # None, too, if deleted under its alias
     if not release_log.team:
         release_log = ReleaseLog.find(registry, model, asked.team, bad)
     previous_alias = _previous_alias(entries, champion_alias)
-    if again := _same_job(entries, champion_alias, job):
-        said = f"This job took version {again.from_version} back already."
-        return _moved_before(model, again, said, asked.dry_run)
     if again := _finished_for_another(entries, turn.settled, asked, serving):
         said = f"{one_line(again.actor, 80)} had begun to take version {again.from_version} back; that is finished now."
         return _moved_before(model, again, said, asked.dry_run)
@@ -410,10 +409,11 @@ def _verdict(
     try:
         judged = _passed_verdict(registry, model, version, champion, asked)
     except Refused as refused:
-        overridden = _readable_verdict(version, asked)
-        checked = overridden is not None and overridden.purpose != "release"  # in a pull request: promoted by nobody
-        if not asked.override_reason or job.is_pull_request or checked:
+        if not asked.override_reason or job.is_pull_request:
             raise
+        overridden = _readable_verdict(version, asked)
+        if overridden is not None and overridden.purpose != "release":
+            raise  # what a pull request judged is promoted by nobody
         if not asked.approved.by_reviewer:
             raise _no_reviewer() from refused
         return overridden, f"{refused.what} {refused.why}", asked.override_reason

@@ -15,7 +15,7 @@ from champion_gate import conventions, lineage
 from champion_gate.errors import OutsideWorldFailed, Refused
 from champion_gate.github import Context, annotate
 from champion_gate.lineage import Entry, Kind
-from champion_gate.move_writes import Plan, close, finish, set_aliases, version_tags
+from champion_gate.move_writes import Plan, close, differing, finish, set_aliases, version_tags
 from champion_gate.registry import Model, Registry, Run
 from champion_gate.release_log import OPEN_MOVE_TAG, ReleaseLog
 from champion_gate.text import one_line
@@ -196,12 +196,12 @@ class _Settler:
         self._finish(run, plan_of(run))
 
     def _finish(self, run: Run, plan: Plan) -> None:
-        set_aliases(self.registry, self.model.name, _missing(self.model, plan.after), plan.alias)
+        set_aliases(self.registry, self.model.name, differing(plan.after, self.model), plan.alias)
         finish(self.release_log, plan, run.id, dict(self.model.aliases), self.tags, leased=self.leased)
         _say("finished", self.model, run, plan)
 
     def _undo(self, run: Run, plan: Plan) -> None:
-        set_aliases(self.registry, self.model.name, _missing(self.model, plan.before), plan.alias)
+        set_aliases(self.registry, self.model.name, differing(plan.before, self.model), plan.alias)
         self._close(run, lineage.UNDONE, self.tags)
         _say("undone", self.model, run, plan)
 
@@ -251,10 +251,6 @@ def plan_of(run: Run) -> Plan:
         version_tags(kind, tags),
         {},
     )
-
-
-def _missing(model: Model, aliases: Mapping[str, str | None]) -> dict[str, str | None]:
-    return {alias: number for alias, number in aliases.items() if model.aliases.get(alias) != number}
 
 
 def _settled_by_hand(registry: Registry, model: Model, run_id: str, expect: str) -> None:

@@ -179,9 +179,9 @@ class Registry:
 
     @cached_property
     def _models(self) -> Any:
-        """MLflow's client without the look that `MlflowClient` takes before each write, to see that it is no prompt.
+        """MLflow's client without the look that `MlflowClient` takes before each call, to see that it is no prompt.
 
-        Who writes here has read the model, and a prompt is not found.
+        Who calls it has read the model, and a prompt is not found.
         """
         # What MlflowClient itself writes by.
         return self._client._get_registry_client()  # type: ignore[no-untyped-call]  # noqa: SLF001
@@ -459,7 +459,7 @@ class Registry:
 
         def listing() -> list[Any]:
             try:
-                uri = self._client.get_model_version_download_uri(version.name, version.number)
+                uri = self._models.get_model_version_download_uri(version.name, version.number)
                 return get_artifact_repository(uri, self._client.tracking_uri, self._registry_uri).list_artifacts(None)
             except Exception as error:
                 if _code(error) == "RESOURCE_DOES_NOT_EXIST":

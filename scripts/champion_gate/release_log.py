@@ -170,18 +170,13 @@ def _there(registry: Registry, model: Model, experiment_id: str) -> Experiment:
 def _not_hidden(registry: Registry, model: Model) -> None:
     """See that a model without a log has none: a tag that somebody deleted must not make its history empty."""
     for experiment in registry.experiments_that_end_in(_log_name("", model.name).removeprefix("/")):
-        own = f"tags.`gate.model_created` = '{model.created}'"
-        if experiment.deleted or registry.search_runs(experiment.id, own):
+        if experiment.deleted:
+            raise _gone(model.name, experiment.id)
+        if registry.search_runs(experiment.id, f"tags.`gate.model_created` = '{model.created}'"):
             raise OutsideWorldFailed(
                 f"'{one_line(model.name, 120)}' has a release log, and does not name it.",
-                f"It is the experiment {one_line(experiment.name, 200)}, and the model's tag {LOG_TAG} is gone"
-                + (", like the experiment itself." if experiment.deleted else "."),
-                f"Set the model's tag {LOG_TAG} to {experiment.id} again"
-                + (
-                    f"; first: mlflow experiments restore --experiment-id {experiment.id}"
-                    if experiment.deleted
-                    else "."
-                ),
+                f"It is the experiment {one_line(experiment.name, 200)}, and the model's tag {LOG_TAG} is gone.",
+                f"Set the model's tag {LOG_TAG} to {experiment.id} again.",
             )
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from tests.support.cli import Cli, ForkServer
 from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.github_api import github_api
 from tests.support.names import unique_model_name
+from tests.support.redis_server import RedisServer, redis_server
 from tests.support.registry_world import World
 from tests.support.server import Server
 from tests.support.steps import released, validated
@@ -73,3 +75,24 @@ def proxy(mlflow_server: Server) -> Iterator[FaultProxy]:
 def faulty(cli: Cli, proxy: FaultProxy) -> Cli:
     """As `cli`, through the proxy."""
     return cli.at(proxy.uri)
+
+
+@pytest.fixture
+def api() -> Iterator[Any]:
+    """GitHub's REST and GraphQL API, as far as the commands ask it."""
+    with github_api() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A real Redis that the test may break."""
+    with redis_server(tmp_path) as server:
+        yield server

@@ -18,12 +18,6 @@ TOKEN = "token-of-the-job"
 APPROVALS = "/actions/runs/42/approvals"
 
 
-@pytest.fixture
-def api():
-    with github_api() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Waits are short; what is tested is that they are taken and end, not how long they are."""

@@ -300,7 +300,7 @@ def test_a_model_that_never_answers_is_ended_with_its_children_and_daemons(job, 
     )
     assert came["message"].startswith(failure), came
     assert "never" in came["message"]
-    assert running(token_of(job)) == []
+    assert gone(token_of(job))
     assert list((job.folder / "tmp").iterdir()) == []
 
 
@@ -309,7 +309,7 @@ def test_daemons_of_a_model_that_answers_are_ended_too(job, either):
     source += "\n\nclass Model:\n    def predict(self, data):\n        return [0.0] * len(data)\n"
     came, err = job.run(job.model(source), either)
     assert came.get("scores") == [0.0] * 4, err
-    assert running(token_of(job)) == []
+    assert gone(token_of(job))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -321,7 +321,7 @@ def test_a_cancelled_gate_leaves_nothing_of_the_model(job, either, number):
     process.communicate(timeout=30)
     assert process.returncode == 128 + number
     assert time.monotonic() - started < 7
-    assert running(token_of(job)) == []
+    assert gone(token_of(job))
 
 
 def test_a_gate_that_is_killed_takes_the_model_along(job, isolation):
@@ -360,7 +360,7 @@ def test_memory_is_counted_over_all_children(job, isolation):
     came, _ = job.run(job.model(GREEDY.replace("{token}", token_of(job))), isolation, memory_mb=400, timeout=seconds)
     assert came["error"] == "ModelFailed"
     assert "memory limit" in came["message"] or isolation == "sandbox (docker)"
-    assert running(token_of(job)) == []
+    assert gone(token_of(job))
 
 
 BOMB = """
@@ -379,7 +379,7 @@ def test_a_fork_bomb_ends_at_the_limit(job, either):
     came, _ = job.run(job.model(BOMB, token_of(job)), either, timeout=60)
     assert came["error"] == "ModelFailed"
     assert "more than 256 processes" in came["message"]
-    assert running(token_of(job)) == []
+    assert gone(token_of(job))
 
 
 NOISE = r"""

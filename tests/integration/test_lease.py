@@ -27,19 +27,6 @@ PASSWORD = "a p@ss: 100%"
 ENCODED = "a%20p%40ss%3A%20100%25"
 
 
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def own_redis(tmp_path):
-    """A server that the test may break."""
-    with redis_server(tmp_path) as server:
-        yield server
-
-
 @pytest.fixture
 def name():
     return unique_model_name()

@@ -14,25 +14,12 @@ from champion_gate.lease import Holder, hold
 from tests.support.cli import ROOT, Cli
 from tests.support.fault_proxy import fault_proxy
 from tests.support.prepared import template
-from tests.support.redis_server import commands_of, redis_server
+from tests.support.redis_server import commands_of
 from tests.support.steps import history, promote, rollback, validated
 
 DEAD = -signal.SIGKILL
 TRAINING = (sys.executable, ROOT / "tests" / "support" / "trainer.py", "metric=val_ndcg_at_10:0.81", "model=model")
 HOLDER = Holder("grace", "https://git.example/runs/7", dt.datetime.now(dt.timezone.utc), "rollback", "op-7")
-
-
-@pytest.fixture(scope="module")
-def redis(tmp_path_factory):
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def own_redis(tmp_path):
-    """A server that the test may break."""
-    with redis_server(tmp_path) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,6 @@ ANN = User("ann", 11)
 STRANGER = User("mallory", 666)
 
 
-@pytest.fixture
-def api():
-    with github_api() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Waits are short; what is tested is that they are taken and end, not how long they are."""

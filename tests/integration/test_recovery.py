@@ -86,12 +86,14 @@ class Score:
     taken: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    def takes(self) -> bool:
-        """Whether the next point is taken: all, or every third."""
+    def take(self, what: str, one: Callable[[], None]) -> None:
+        """The next point, if it is due: all are, or every third."""
         self.points += 1
-        due = ALL_POINTS or self.points % 3 == 1
-        self.taken += due
-        return due
+        if not (ALL_POINTS or self.points % 3 == 1):
+            return
+        self.taken += 1
+        if said := point(what, one):
+            self.wrong.append(said)
 
     def told(self, what: str) -> str:
         """The score in a line."""
@@ -277,13 +279,10 @@ def test_every_registry_call_may_be_the_last_and_the_next_run_recovers(rig, name
         late = LATE if is_write(request) else ()  # a look-up that is answered late does nothing
         silent = ("no answer after it was done",) if is_write(request) and "lias" in request.path else ()
         for mode in (*DEADLY, *UNCLEAR, *silent, *late):
-            if not score.takes():
-                continue
-            said = point(
+            score.take(
                 f"{name}, call {number + 1} ({described(request)}), {mode}",
                 lambda number=number, mode=mode: one_registry_point(rig, operation, number, mode),
             )
-            score.wrong += [said] if said else []
     measured(score.told(f"{name}, registry calls"))
     assert not score.wrong, "\n".join([f"{len(score.wrong)} points:", *score.wrong])
 
@@ -328,13 +327,10 @@ def test_every_redis_command_may_be_the_last_and_the_next_run_recovers(rig, name
     score = Score()
     for number, command in enumerate(commands):
         for mode in (*DEADLY, "answer lost", "dropped", "killed, done late"):
-            if not score.takes():
-                continue
             shown = " ".join(command.decode(errors="replace").split()[:3])
-            said = point(
+            score.take(
                 f"{what}, command {number + 1} ({shown}), {mode}",
                 lambda number=number, mode=mode: one_redis_point(rig, operation, number, mode),
             )
-            score.wrong += [said] if said else []
     measured(score.told(f"{what} commands"))
     assert not score.wrong, "\n".join([f"{len(score.wrong)} points:", *score.wrong])

@@ -17,7 +17,7 @@ from champion_gate.moving import Rules
 from champion_gate.registry import Registry
 from tests.support import judged
 from tests.support.cli import ACTOR, COMMIT, REPOSITORY, ROOT, Cli
-from tests.support.github_api import User, github_api
+from tests.support.github_api import User
 from tests.support.names import unique_model_name
 from tests.support.registry_world import World
 from tests.support.steps import history, promote, released, rollback, validated
@@ -388,9 +388,8 @@ def test_a_promotion_without_a_key_says_of_a_signed_verdict_that_it_did_not_veri
 
 
 @pytest.fixture
-def github():
-    with github_api() as api:
-        yield api
+def github(api):
+    return api
 
 
 def overriding(cli, world, github, *arguments, **env):
