@@ -34,6 +34,8 @@ from redis.exceptions import (
     ClusterDownError,
     LockNotOwnedError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
 )
@@ -459,8 +461,8 @@ class _Redis:
                 "Name the authority that signed its certificate by ssl_ca_certs in redis-url, and the host as the"
                 " certificate does.",
             )
-        for mark, what, do in _REFUSALS:
-            if mark in said:
+        for mark, kind, what, do in _REFUSALS:
+            if mark in said or isinstance(error, kind):
                 return RedisUnavailable(f"Redis at {self.where} {what}", said, do)
         if isinstance(error, Silent | TimeoutError):
             return RedisUnavailable(
@@ -480,12 +482,18 @@ class _Redis:
         )
 
 
-# Inside a script some versions of Redis wrap these, so redis-py's classes do not tell. All of them may pass.
-_REFUSALS = (
-    ("READONLY", "is a replica, and takes no writes.", "Name the primary in redis-url, or wait for the failover."),
-    ("OOM ", "has no memory left.", "Raise its maxmemory, or free some; then run this again."),
-    ("MISCONF", "cannot write to its disk, and takes no writes.", "Free its disk; then run this again."),
-    ("NOREPLICAS", "has too few replicas, and takes no writes.", "Bring its replicas back; then run this again."),
+# All of them may pass. From Redis 7 on, redis-py turns the first word of some into a class; inside a script, older
+# versions wrap what they say, and the word remains.
+_REFUSALS: tuple[tuple[str, tuple[type[Exception], ...], str, str], ...] = (
+    (
+        "READONLY",
+        (ReadOnlyError,),
+        "is a replica, and takes no writes.",
+        "Name the primary in redis-url, or wait for the failover.",
+    ),
+    ("OOM ", (OutOfMemoryError,), "has no memory left.", "Raise its maxmemory, or free some; then run this again."),
+    ("MISCONF", (), "cannot write to its disk, and takes no writes.", "Free its disk; then run this again."),
+    ("NOREPLICAS", (), "has too few replicas, and takes no writes.", "Bring its replicas back; then run this again."),
 )
 
 

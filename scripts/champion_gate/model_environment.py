@@ -112,19 +112,27 @@ def _wanted(model: ModelFiles, *, allow_source_builds: bool) -> _Wanted:
             "Log it again with MLflow 2 or later, or set scoring-environment: current.",
         )
     if allow_source_builds:
-        lines = (*_with_mlflow(_bare(model.requirements), model), *model.requirements.splitlines())
+        names = _bare(model.requirements)
+        lines = (*_with_mlflow(names, model), *_tools(names, model), *model.requirements.splitlines())
         # It may hold paths into the model, or links whose content changes: such an environment is this model's alone.
         return _Wanted(model.python, lines, source_builds=True, marker=_digest_of(model.folder))
     own = [_requirement(line, model) for line in _logical_lines(model.requirements)]
     names = {canonicalize_name(requirement.name) for requirement in own}
-    # Old MLflow and its friends find their plugins by setuptools; MLflow's own environments have it.
-    tools = [
-        requirement
-        for requirement in (_requirement(line, model) for line in model.build_requirements)
-        if requirement.name == "setuptools" and "setuptools" not in names
-    ]
-    sorted_lines = sorted({str(requirement) for requirement in (*own, *tools)})
+    sorted_lines = sorted({*map(str, own), *_tools(names, model)})
     return _Wanted(model.python, (*_with_mlflow(names, model), *sorted_lines), source_builds=False)
+
+
+def _tools(names: Iterable[str], model: ModelFiles) -> list[str]:
+    """Setuptools, if the model's requirements do not name it: old MLflow and its friends do not start without it."""
+    if "setuptools" in names:
+        return []
+    tools = [_requirement(line, model) for line in model.build_requirements if _bare(line) == {"setuptools"}]
+    return [_with_pkg_resources(tool) for tool in tools]
+
+
+def _with_pkg_resources(setuptools: Requirement) -> str:
+    """Where MLflow could not tell which setuptools there was, any will do that old MLflow starts with."""
+    return str(setuptools) if setuptools.specifier else "setuptools<82"
 
 
 def _with_mlflow(names: Iterable[str], model: ModelFiles) -> list[str]:

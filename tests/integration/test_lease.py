@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from redis._parsers import BaseParser  # what redis-py makes of an answer
 
 from champion_gate import github
 from champion_gate.errors import BadInput, OutsideWorldFailed
-from champion_gate.lease import Holder, LeaseLost, RedisUnavailable, hold
+from champion_gate.lease import Holder, LeaseLost, RedisUnavailable, _Redis, hold
 from tests.support.names import unique_model_name
 from tests.support.redis_server import Relay, commands_of, redis_server
 from tests.support.server import free_port
@@ -411,6 +412,21 @@ class TestRefusals:
         with pytest.raises(RedisUnavailable, match="replica") as refused:
             fence_of(own_redis, name)
         assert "primary" in refused.value.do
+
+    @pytest.mark.parametrize(
+        ("answer", "said"),
+        [
+            ("READONLY You can't write against a read only replica. script: on @user_script:6.", "is a replica"),
+            ("OOM command not allowed when used memory > 'maxmemory'. script: on @user_script:6.", "no memory left"),
+            ("ERR Error running script: @user_script:6: -READONLY You can't write", "is a replica"),
+            ("MISCONF Redis is configured to save RDB snapshots", "cannot write to its disk"),
+        ],
+    )
+    def test_what_old_and_new_servers_answer_from_within_a_script(self, answer, said):
+        error = BaseParser.parse_error(answer)
+        failure = _Redis("redis.test:6379", 10.0)._explained(error)
+        assert isinstance(failure, RedisUnavailable), "it is asked again"
+        assert said in str(failure)
 
     def test_keys_of_another_type(self, own_redis, name):
         with held(own_redis, name):

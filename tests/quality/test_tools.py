@@ -21,6 +21,7 @@ else:
 ROOT = Path(__file__).parents[2]
 LOCKS = {lock.stem: lock for lock in sorted((ROOT / "requirements").glob("*.txt"))}
 LOCKS["server"] = ROOT / "examples/server/mlflow/requirements.txt"  # part of what people copy
+LOCKS |= {lock.stem: lock for lock in sorted((ROOT / "tests/matrix").glob("mlflow-*.txt"))}
 PIN = re.compile(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)", re.MULTILINE)
 
 

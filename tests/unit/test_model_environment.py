@@ -50,6 +50,10 @@ def test_setuptools_of_the_model_s_own_requirements_counts():
     assert "setuptools==75.1.0" not in wanted("setuptools==68").lines
 
 
+def test_setuptools_that_nobody_pinned_has_what_mlflow_2_9_imports():
+    assert wanted("mlflow==2.9.2", build_requirements=("pip", "setuptools")).lines == ("mlflow==2.9.2", "setuptools<82")
+
+
 def test_the_same_requirements_are_the_same_environment():
     assert wanted("a==1\nb==2").name == wanted("b==2\n\na == 1\n").name
     others = [wanted("a==2"), wanted("a==1", python="3.10"), wanted("a==1", trust=True)]
@@ -70,8 +74,9 @@ def test_build_requirements_are_no_way_around():
 
 def test_with_trust_the_lines_are_taken_as_they_are():
     text = "--extra-index-url https://index.test\n-e ./code\nmlflow @ git+https://git.test/mlflow"
-    assert wanted(text, trust=True).lines == tuple(text.splitlines())
-    assert wanted("-e ./code", trust=True).lines == ("mlflow==2.18.0", "-e ./code")
+    assert wanted(text, trust=True).lines == ("setuptools==75.1.0", *text.splitlines())
+    assert wanted("-e ./code", trust=True).lines == ("mlflow==2.18.0", "setuptools==75.1.0", "-e ./code")
+    assert wanted("setuptools==68", trust=True).lines == ("mlflow==2.18.0", "setuptools==68")
 
 
 @pytest.mark.parametrize(
