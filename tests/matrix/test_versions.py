@@ -41,5 +41,8 @@ def test_a_walk_that_ends_early_is_seen_in_its_row():
 
 def test_only_what_is_between_the_marks_is_written():
     row = Row("2.9.2", "SQLite 3.40", "2.9.2", Walk())
-    text = "before\n<!-- table: release path -->\nold\n<!-- end -->\nafter\n"
-    assert page(text, [row]) == f"before\n<!-- table: release path -->\n\n{table([row])}\n<!-- end -->\nafter\n"
+    text = "before\n<!-- release path, by tests/matrix/run -->\nold\n<!-- end -->\nafter\n"
+    assert (
+        page(text, [row])
+        == f"before\n<!-- release path, by tests/matrix/run -->\n\n{table([row])}\n<!-- end -->\nafter\n"
+    )
