@@ -65,6 +65,23 @@ def fence_of(server, name, **more):
         return lease.fence
 
 
+def fences_of_twenty(server, name, inside, times):
+    """What twenty threads at once were given, each some times, in their order; the file `inside` shows who is in."""
+    fences = []
+
+    def contend(_):
+        for _ in range(times):
+            with held(server, name, lock_timeout=60) as lease:
+                inside.touch(exist_ok=False)
+                fences.append(lease.fence)
+                lease.require(1)
+                inside.unlink()
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(contend, range(20)))
+    return fences
+
+
 def confirmed(lease):
     try:
         lease.confirm()
@@ -245,19 +262,7 @@ class TestWaiting:
                 lease.confirm()
 
     def test_one_holder_at_a_time_among_twenty(self, redis, name, tmp_path):
-        inside, fences = tmp_path / "inside", []
-
-        def contend(_):
-            for _ in range(2):
-                with held(redis, name, lock_timeout=60) as lease:
-                    inside.touch(exist_ok=False)
-                    fences.append(lease.fence)
-                    lease.require(1)
-                    inside.unlink()
-
-        with ThreadPoolExecutor(20) as pool:
-            list(pool.map(contend, range(20)))
-        assert fences == list(range(1, 41))
+        assert fences_of_twenty(redis, name, tmp_path / "inside", times=2) == list(range(1, 41))
 
 
 class TestLosing:

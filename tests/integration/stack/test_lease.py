@@ -8,7 +8,7 @@ import pytest
 
 from champion_gate.errors import OutsideWorldFailed
 from champion_gate.lease import LeaseLost, RedisUnavailable
-from tests.integration.test_lease import eventually, fence_of, held, lost
+from tests.integration.test_lease import eventually, fence_of, fences_of_twenty, held, lost
 from tests.support.names import unique_model_name
 
 
@@ -55,18 +55,7 @@ def test_it_is_had_when_the_holder_gives_it_back(url, name, capsys):
 
 
 def test_one_holder_at_a_time_among_twenty(url, name, tmp_path):
-    inside, fences = tmp_path / "inside", []
-
-    def contend(_):
-        with held(url, name, lock_timeout=60) as lease:
-            inside.touch(exist_ok=False)
-            fences.append(lease.fence)
-            lease.require(1)
-            inside.unlink()
-
-    with ThreadPoolExecutor(20) as pool:
-        list(pool.map(contend, range(20)))
-    assert fences == list(range(1, 21))
+    assert fences_of_twenty(url, name, tmp_path / "inside", times=1) == list(range(1, 21))
 
 
 def test_it_is_renewed_while_work_goes_on(url, name):
