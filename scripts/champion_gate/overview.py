@@ -67,7 +67,7 @@ def read_all(registry: Registry, team: str) -> list[Told]:
     A log that cannot be read is told as that model's `problem`: another team's loss must not hide the rest.
 
     Raises:
-        OutsideWorldFailed: the registry does not answer at all.
+        OutsideWorldFailed: the registry does not answer at all, or lists a model that it does not show.
     """
     found = []
     for name in registry.models_with((LOG_TAG, OPEN_MOVE_TAG, HOLD_TAG), {"team": team} if team else {}):

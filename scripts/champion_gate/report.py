@@ -295,7 +295,7 @@ OVERVIEW_COLUMNS = ("model", "champion", "last move", "open move", "on hold", "m
 def overview(told: Sequence[Told], histories: Sequence[str], limit: int = SUMMARY_BYTES) -> str:
     """All models as one table, and below it as many of their histories (Markdown, too) as fit in `limit` bytes."""
     template = _templates(markdown).get_template("overview.md.j2")
-    shown, count = "", len(histories)
+    count = len(histories)
     while True:
         values = {"rows": [overview_cells(each) for each in told], "left_out": len(histories) - count}
         found = template.render(

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from tests.actions.action_files import ROOT
-from tests.storm import postgres
 from tests.support import gh
+from tests.support.postgres_server import postgres_server
 from tests.support.redis_server import redis_server
 
 pytestmark = pytest.mark.slow
@@ -53,9 +53,9 @@ def one_job(text: str, job: str) -> str:
 
 def test_the_self_test_passes_on_postgresql_and_redis(runner, tmp_path):
     files = checked_in(".github/scripts/*", "examples/search-ranker/*", "tests/actions/ranker/*.py")
-    with postgres(tmp_path) as database, redis_server(tmp_path) as redis:
+    with postgres_server() as postgres, redis_server(tmp_path) as redis:
         ran = runner.run(
-            self_test(os="ubuntu-latest", database=database, redis_url=redis.url, isolation="auto"),
+            self_test(os="ubuntu-latest", database=postgres.uri, redis_url=redis.url, isolation="auto"),
             files=files,
             timeout=900,
         )
@@ -84,7 +84,8 @@ def test_the_release_workflow_makes_a_release_of_the_commit_that_it_is_started_o
         inputs={"version": "1.2.3"},
         secrets={"GITHUB_TOKEN": "t"},
         files=files,
-        environment={"GH_STATE": str(state), "IMAGE_PATH": str(tmp_path)},
+        environment={"GH_STATE": str(state)},
+        programs=tmp_path,
     )
     assert ran.success, ran.log
     assert set(ran.jobs) == {"check", "draft", "publish", "move-major"}
@@ -114,14 +115,17 @@ def test_the_self_test_would_find_another_champion(expected):
 )
 def test_the_release_workflow_stops_at_a_version_that_is_none(runner, tmp_path, version, said):
     gh.make(tmp_path)
-    (tmp_path / "state.json").write_text('{"asked": [], "refused": {"GET": "nobody may ask"}}', encoding="utf-8")
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps(gh.repository()), encoding="utf-8")
     ran = runner.run(
         one_job(workflow("release"), "check"),
         event="workflow_dispatch",
         inputs={"version": version},
         files=checked_in(".github/scripts/release.py", "pyproject.toml", "CHANGELOG.md"),
-        environment={"GH_STATE": str(tmp_path / "state.json")},
+        environment={"GH_STATE": str(state)},
+        programs=tmp_path,
     )
     assert not ran.success
     assert said in ran.log
+    assert json.loads(state.read_text(encoding="utf-8"))["asked"] == []  # it did not come that far
     assert not (ran.results / "pwned").exists()

@@ -35,10 +35,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from redis.lock import Lock  # noqa: E402 - found by the line above, or after what is
 
 from champion_gate import lease  # noqa: E402
-from tests.storm import postgres  # noqa: E402
 from tests.support import judged  # noqa: E402
 from tests.support.cli import Cli, Result  # noqa: E402
 from tests.support.fault_proxy import Request, fault_proxy  # noqa: E402
+from tests.support.postgres_server import postgres_server  # noqa: E402
 from tests.support.progress import progress  # noqa: E402
 from tests.support.redis_proxy import redis_proxy  # noqa: E402
 from tests.support.redis_server import RedisServer, commands_of, redis_server  # noqa: E402
@@ -247,8 +247,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="champion-gate-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         progress("starting PostgreSQL, MLflow and Redis")
-        database = stack.enter_context(postgres(folder))
-        server = stack.enter_context(mlflow_server(folder, database))
+        postgres = stack.enter_context(postgres_server())
+        server = stack.enter_context(mlflow_server(folder, postgres.uri))
         redis = stack.enter_context(redis_server(folder))
         cli = Cli(server.uri, folder)
         seed(cli, server.uri, folder)

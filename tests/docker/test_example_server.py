@@ -147,4 +147,3 @@ def test_without_its_database_the_server_is_not_well_though_it_says_so(project):
             time.sleep(1)
         with urllib.request.urlopen(f"{stack.uri}/health", timeout=10, context=stack.context()) as answer:
             assert answer.status == 200
-    project("up", "--detach", "--wait")

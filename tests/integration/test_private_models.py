@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.cli import ROOT, Cli
+from tests.support.cli import Cli
 from tests.support.names import unique_model_name
 from tests.support.server import Server, mlflow_server
+from tests.support.steps import train
 
-TRAINER = ROOT / "tests" / "support" / "trainer.py"
 AUTH = """\
 [mlflow]
 database_uri = sqlite:///{folder}/users.db
@@ -52,19 +52,11 @@ def teams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Teams]:
         yield Teams(server, password)
 
 
-def train(cli: Cli, team: str, model: str, ndcg: float, *more: object):
-    return cli(
-        "train-and-register",
-        *("--experiment-name", f"/{team}/ranking/training", "--model-name", model, "--data-version", "2026-11-01"),
-        *("--", "python", TRAINER, f"metric=val_ndcg_at_10:{ndcg}", "model=model", *more),
-    )
-
-
 def test_a_team_releases_and_another_one_cannot_take_the_name(teams, tmp_path, forks):
     model = unique_model_name()
     ours = Cli(teams.server.uri, tmp_path, forks, teams.user("search-ci"))
     for ndcg, version in ((0.80, "1"), (0.85, "2")):
-        trained = train(ours, "search", model, ndcg)
+        trained = train(ours, "/search/ranking/training", model, ndcg)
         assert (trained.exit_code, trained.outputs["version"]) == (0, version), trained.text
         released = ours("release", "--model-name", model, "--version", version, "--threshold", 0.75)
         assert (released.exit_code, released.outputs["changed"]) == (0, "true"), released.text
@@ -75,7 +67,7 @@ def test_a_team_releases_and_another_one_cannot_take_the_name(teams, tmp_path, f
 
     theirs = Cli(teams.server.uri, tmp_path, forks, teams.user("ads-ci"))
     mark = tmp_path / "trained"
-    refused = train(theirs, "ads", model, 0.99, f"environment={mark}")
+    refused = train(theirs, "/ads/ranking/training", model, 0.99, more=f"environment={mark}")
     assert refused.exit_code == 3, refused.text
     assert "not permitted (403)" in refused.text
     assert not mark.exists()  # before hours of training
@@ -84,7 +76,7 @@ def test_a_team_releases_and_another_one_cannot_take_the_name(teams, tmp_path, f
 
 def test_a_new_name_that_is_not_well_formed_is_not_made_there_either(teams, tmp_path, forks):
     user = teams.user("names-ci")
-    refused = train(Cli(teams.server.uri, tmp_path, forks, user), "search", "Search Ranker", 0.80)
+    refused = train(Cli(teams.server.uri, tmp_path, forks, user), "/search/ranking/training", "Search Ranker", 0.80)
     assert refused.exit_code == 2, refused.text
     account = (user["MLFLOW_TRACKING_USERNAME"], user["MLFLOW_TRACKING_PASSWORD"])
     uri = f"{teams.server.uri}/api/2.0/mlflow/registered-models/search"

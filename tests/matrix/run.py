@@ -1,7 +1,7 @@
 """Releases models by the commands on every MLflow server that is promised, and writes down what came of it.
 
 Each row of README.md's table is one walk of `release_path.py`: a server on an empty database, and a client that trains,
-logs and serves. The table is written whatever comes of it; the exit code is 1 if something did not work.
+logs and serves. What did not work stands in the table; the exit code is 1 then.
 """
 
 from __future__ import annotations

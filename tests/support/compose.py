@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "examples" / "server"
 START_LIMIT = 600
 PREFIX = "champion-gate-test-"
+PROJECT_LABEL = "com.docker.compose.project"
+LOCAL_LABEL = "champion-gate.local-image"
+"""On the images that tests/docker/local-images made; it makes them anew itself."""
 
 
 def command() -> list[str]:
@@ -22,6 +27,7 @@ def command() -> list[str]:
     return shlex.split(os.environ.get("CHAMPION_GATE_TEST_COMPOSE", "")) or ["docker", "compose"]
 
 
+@functools.cache
 def missing() -> str:
     """What of a container engine is missing here; empty if nothing is."""
     for what, asked in (
@@ -55,21 +61,19 @@ def _runs(pid: int) -> bool:
     return True
 
 
+def _docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
 def project_name(what: str) -> str:
     """The name of this process's own project; those of test processes that are gone are removed first."""
-    listed = [
-        "docker",
-        "ps",
-        "--all",
-        "--filter",
-        f"name=^{PREFIX}",
-        "--format",
-        '{{.Label "com.docker.compose.project"}}',
-    ]
-    names = subprocess.run(listed, capture_output=True, text=True, timeout=60, check=True).stdout.split()
-    for name in set(names):
-        if not _runs(int(name.rpartition("-")[2])):
-            subprocess.run([*command(), "--project-name", name, "down", "--volumes"], capture_output=True, check=False)
+    listing = ("--filter", f"label={PROJECT_LABEL}", "--format", f'{{{{.Label "{PROJECT_LABEL}"}}}}')
+    names = _docker("ps", "--all", *listing).split() + _docker("volume", "ls", *listing).split()
+    for name in sorted(set(names)):
+        of_tests = re.fullmatch(rf"{PREFIX}\w+-(\d+)", name)
+        if of_tests and not _runs(int(of_tests[1])):
+            remove = [*command(), "--project-name", name, "down", "--volumes", "--remove-orphans", "--timeout", "5"]
+            subprocess.run(remove, capture_output=True, timeout=START_LIMIT, check=True)
     return f"{PREFIX}{what}-{os.getpid()}"
 
 
@@ -109,11 +113,16 @@ class Project:
     def missing_image(self) -> str:
         """Why an image is not to be had; empty if all are here, or were pulled or built just now."""
         for image in self("config", "--images").split():
-            if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0:
-                continue
-            how = ("build", "mlflow") if image.startswith("champion-gate/") else ("pull", "--ignore-buildable")
             try:
-                self(*how)
+                label = _docker("image", "inspect", "--format", f'{{{{index .Config.Labels "{LOCAL_LABEL}"}}}}', image)
+            except subprocess.CalledProcessError:
+                label = None  # there is no such image
+            ours = image.startswith("champion-gate/")
+            try:
+                if ours and not label:
+                    self("build", "mlflow")  # also where it is here already: its files may have changed since
+                elif label is None:
+                    self("pull", "--ignore-buildable")
             except (RuntimeError, subprocess.SubprocessError) as error:
                 return f"the image {image} is not here, and cannot be had: {str(error).strip().splitlines()[-1]}"
         return ""

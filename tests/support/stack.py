@@ -104,11 +104,6 @@ class Stack(ABC):
         self.call("2.0/mlflow/users/create", {"username": name, "password": self._passwords[name]})
         return name
 
-    def grant(self, user: str, kind: str, what: str, permission: str) -> None:
-        """Let a user do something with one experiment (by its id) or one registered_model (by its name)."""
-        grant = {"username": user, "resource_type": kind, "resource_id": what, "permission": permission}
-        self.call("3.0/mlflow/users/permissions/grant", grant)
-
     def database_connections(self) -> int:
         """How many connections to the database are open, of all but who asks."""
         return int(

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from tests.support.cli import Cli, Result
+from tests.support.cli import ROOT, Cli, Result
 from tests.support.registry_world import World
+
+TRAINER = ROOT / "tests" / "support" / "trainer.py"
+
+
+def train(cli: Cli, experiment: str, model: str, ndcg: float, *options: object, more: str = "") -> Result:
+    """A version of `model` whose run has this NDCG; `more` is a further step of trainer.py."""
+    about = ("--experiment-name", experiment, "--model-name", model, "--data-version", "2026-11-01", *options)
+    steps = [f"metric=val_ndcg_at_10:{ndcg}", "model=model", *([more] if more else [])]
+    return cli("train-and-register", *about, "--", "python", TRAINER, *steps)
 
 
 def validated(cli: Cli, world: World, ndcg: float, *arguments: object) -> str:

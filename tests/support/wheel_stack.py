@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.support.certificates import for_localhost
+from tests.support.compose import SERVER
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.redis_server import RedisServer, Relay, redis_server
 from tests.support.s3_server import s3_server
 from tests.support.server import mlflow_server
 from tests.support.stack import ADMIN, S3, Stack
-
-# As in examples/server/compose.yml.
-POOL = {
-    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "4",
-    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "2",
-    "MLFLOW_SQLALCHEMYSTORE_POOL_RECYCLE": "1800",
-}
-AUTH = """\
-[mlflow]
-database_uri = {database}
-admin_username = {admin}
-default_permission = READ
-auth_cache_ttl_seconds = 60
-"""
 
 
 class WheelStack(Stack):
@@ -57,6 +47,18 @@ class WheelStack(Stack):
         return self._postgres.ask(query)
 
 
+def _as_in_the_example(database: str) -> tuple[str, dict[str, str]]:
+    """What examples/server says of signing in, with another database, and of the server's connections."""
+    file = yaml.safe_load((SERVER / "compose.yml").read_text(encoding="utf-8"))
+    variables: dict[str, str] = file["services"]["mlflow"]["environment"]
+    pool = {name: value for name, value in variables.items() if name.startswith("MLFLOW_SQLALCHEMYSTORE_")}
+    assert pool
+    there = f"database_uri = {database.replace('%', '%%')}"
+    auth, replaced = re.subn("(?m)^database_uri = .*$", lambda _: there, file["configs"]["auth.ini"]["content"])
+    assert replaced == 1
+    return auth, pool
+
+
 @contextlib.contextmanager
 def wheel_stack(folder: Path) -> Iterator[Stack]:
     """All of it, in `folder`, for the length of the block."""
@@ -71,8 +73,9 @@ def wheel_stack(folder: Path) -> Iterator[Stack]:
         redis = running.enter_context(redis_server(folder, "--requirepass", redis_password))
         relay = Relay(redis.port, context)
         running.callback(relay.close)
-        auth = folder / "auth.ini"
-        auth.write_text(AUTH.format(database=postgres.uri.replace("%", "%%"), admin=ADMIN))
+        auth, pool = _as_in_the_example(postgres.uri)
+        settings = folder / "auth.ini"
+        settings.write_text(auth)
         server = running.enter_context(
             mlflow_server(
                 folder,
@@ -80,10 +83,10 @@ def wheel_stack(folder: Path) -> Iterator[Stack]:
                 artifacts=f"s3://{s3.bucket}/artifacts",
                 options=["--app-name", "basic-auth"],
                 variables={
-                    **POOL,
+                    **pool,
                     **s3.variables(),
                     "MLFLOW_S3_ENDPOINT_URL": s3.endpoint,
-                    "MLFLOW_AUTH_CONFIG_PATH": str(auth),
+                    "MLFLOW_AUTH_CONFIG_PATH": str(settings),
                     "MLFLOW_AUTH_ADMIN_PASSWORD": password,
                     "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(24),
                 },

@@ -97,8 +97,10 @@ def _reported(project: Project) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = project.told()
-        project.down()
+        try:
+            told = project.told()
+        finally:
+            project.down()
         if not isinstance(error, Exception):
             raise
         raise RuntimeError(f"The containers did not come up: {error}\nThey said:\n{told}") from error

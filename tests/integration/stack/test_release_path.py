@@ -13,18 +13,9 @@ from tests.support import judged
 from tests.support.cli import ROOT
 from tests.support.names import unique_model_name
 from tests.support.registry_world import World
-from tests.support.steps import history, promote, released, rollback, validated
+from tests.support.steps import history, promote, released, rollback, train, validated
 
-TRAINER = ROOT / "tests" / "support" / "trainer.py"
 EXAMPLE = ROOT / "examples" / "search-ranker"
-
-
-def train(cli, world, lease, ndcg):
-    return cli(
-        "train-and-register",
-        *("--experiment-name", world.experiment, "--model-name", world.name, "--data-version", "2026-11-01", *lease),
-        *("--", "python", TRAINER, f"metric=val_ndcg_at_10:{ndcg}", "model=model"),
-    )
 
 
 def objects(stack, prefix):
@@ -35,7 +26,7 @@ def objects(stack, prefix):
 
 def test_from_training_to_a_rollback_and_the_history_of_it(cli, world, lease, stack):
     for ndcg, champion in ((0.80, "1"), (0.85, "2")):
-        trained = train(cli, world, lease, ndcg)
+        trained = train(cli, world.experiment, world.name, ndcg, *lease)
         assert trained.exit_code == 0, trained.text
         run = world.client.get_run(trained.outputs["run-id"])
         experiment, run_id = run.info.experiment_id, run.info.run_id
@@ -47,7 +38,7 @@ def test_from_training_to_a_rollback_and_the_history_of_it(cli, world, lease, st
         assert (done.exit_code, done.outputs["changed"]) == (0, "true"), done.text
         assert world.champion == trained.outputs["version"] == champion
 
-    worse = train(cli, world, lease, 0.60)
+    worse = train(cli, world.experiment, world.name, 0.60, *lease)
     assert cli("validate-model", "--model-name", world.name).exit_code == 1
     assert promote(cli, world, *lease, "--version", worse.outputs["version"]).exit_code == 1
     assert world.champion == "2"

@@ -13,10 +13,16 @@ from tests.integration.test_locations import (  # noqa: F401
     test_an_object_of_s3_is_downloaded,
     test_an_object_or_bucket_that_is_not_there_is_bad_input,
     test_half_of_the_credentials_are_none,
+    test_mlflows_endpoint_serves_where_aws_names_none,
     test_objects_of_one_name_stay_apart,
     test_what_names_no_object_is_refused,
     test_without_credentials_it_says_how_to_log_in,
 )
+
+
+@pytest.fixture
+def s3_address(stack):
+    return stack.s3.endpoint
 
 
 @pytest.fixture
@@ -29,12 +35,6 @@ def s3(stack, aws):  # noqa: F811  (the fixture that was imported)
         client.create_bucket(Bucket="data")
     client.put_object(Bucket="data", Key="eval/queries.csv", Body=CONTENT)
     return client
-
-
-def test_mlflows_endpoint_serves_where_aws_names_none(s3, stack, aws, tmp_path):  # noqa: F811
-    aws.delenv("AWS_ENDPOINT_URL")
-    aws.setenv("MLFLOW_S3_ENDPOINT_URL", stack.s3.endpoint)
-    assert fetched("s3://data/eval/queries.csv", tmp_path).read_bytes() == CONTENT
 
 
 def test_keys_that_the_store_does_not_know_are_the_storages_fault(s3, stack, aws, tmp_path):  # noqa: F811
