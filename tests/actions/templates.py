@@ -31,7 +31,7 @@ _KEYS = {"name", "description", "iconName", "categories", "filePatterns", "creat
 _SVG = "{http://www.w3.org/2000/svg}"
 # What GitHub puts a value in place of.
 _PLACEHOLDERS = {"$default-branch", "$protected-branches", "$cron-daily"}
-LINES, COLUMNS = 150, 120
+LINES, COLUMNS = 160, 120
 _MOVES = ("actions/promote-alias", "actions/rollback")
 _TRAINS = ("actions/train-and-register", ".")
 
@@ -163,7 +163,7 @@ def _folders(job: Mapping[str, Any]) -> set[str]:
 def _size(template: Template) -> Iterator[str]:
     lines = template.text.splitlines()
     if len(lines) > LINES:
-        yield f"{len(lines)} lines are more than two screens"
+        yield f"{len(lines)} lines are more than {LINES}"
     yield from (f"line {number} is wide" for number, line in enumerate(lines, 1) if len(line) > COLUMNS)
     if not lines[0].startswith("# "):
         yield "it does not begin with what it is for"
@@ -281,6 +281,9 @@ def _keys(template: Template) -> Iterator[str]:
             moves = action.folder in (*_MOVES, ".")
             if moves and step["with"].get("redis-url") != "${{ secrets.CHAMPION_GATE_REDIS_URL }}":
                 yield f"{name} moves an alias without a lock"
+            shut_in = job.get("environment") == "gate" and step["with"].get("isolation") == "sandbox"
+            if signs and action.folder == "actions/validate-model" and not shut_in:
+                yield f"{name} holds the key where models or other branches may reach it"
         if "head.repo.full_name != github.repository" in str(job.get("if")):
             if re.search(r"secrets\.|github\.token|vars\.", text):
                 yield f"{name} shows strangers a secret, or counts on a variable, which they do not have"
@@ -324,7 +327,10 @@ def _aws(template: Template) -> Iterator[str]:
         for login in logins:
             if set(login["with"]) != {"role-to-assume", "aws-region"}:
                 yield f"{name} logs in to AWS by something else than a role"
-            if login["if"] != "${{ vars.AWS_ROLE_ARN != '' && !env.ACT }}":
+            role = "AWS_CHECK_ROLE_ARN" if "pull_request" in template.document["on"] else "AWS_ROLE_ARN"
+            if login["with"].get("role-to-assume") != f"${{{{ vars.{role} }}}}":
+                yield f"{name} has a role that is not for it"
+            if login["if"] != f"${{{{ vars.{role} != '' && !env.ACT }}}}":
                 yield f"{name} logs in to AWS where it cannot"
         if bool(logins) != (job.get("permissions", {}).get("id-token") == "write"):
             yield f"{name} may ask for a token that it has no use for, or may not ask for the one that it needs"

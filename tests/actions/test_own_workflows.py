@@ -31,9 +31,9 @@ def checked_in(*patterns: str) -> dict[str, str]:
 
 
 def self_test(**matrix: str) -> str:
-    """The self-test for one machine of its matrix, without containers, and with `$/` in the form that act knows."""
+    """The self-test for one machine of its matrix, without containers, and with our actions as `@v1`."""
     text = workflow("self-test").replace("workflow_call:", "push:")
-    text = re.sub(r"uses: \$/(\S*)", lambda match: f"uses: {f'{OURS}/{match[1]}'.rstrip('/')}@v1", text)
+    text = re.sub(r"uses: [.$]/(\S*)", lambda match: f"uses: {f'{OURS}/{match[1]}'.rstrip('/')}@v1", text)
     for block in ("strategy", "services"):
         text, replaced = re.subn(rf"^    {block}:\n(?:      .*\n)+", "", text, flags=re.MULTILINE)
         assert replaced == 1

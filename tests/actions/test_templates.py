@@ -103,7 +103,12 @@ GATE = "champion-gate/champion-gate/actions/validate-model@v1"
 FAULTS = [
     ("train-and-register", "# Trains a model", "\n# Trains a model", "does not begin with what it is for"),
     ("train-and-register", "# Trains a model", "# " + "Trains a model " * 9, "is wide"),
-    ("weekly-operations", "permissions: {} # nothing;", "\n" * 110 + "permissions: {} # nothing;", "two screens"),
+    (
+        "weekly-operations",
+        "permissions: {} # nothing;",
+        "\n" * 120 + "permissions: {} # nothing;",
+        "lines are more than",
+    ),
     ("train-and-register", "[$default-branch]", "[$main-branch]", "GitHub knows no $main-branch"),
     (
         "train-and-register",
@@ -162,6 +167,9 @@ FAULTS = [
     ("model-check", "          alias: none #", "          #", "makes what nobody has merged a challenger"),
     ("train-and-register", "role-to-assume: ${{", "aws-access-key-id: ${{", "something else than a role"),
     ("train-and-register", " && !env.ACT", "", "where it cannot"),
+    ("model-check", "AWS_CHECK_ROLE_ARN", "AWS_ROLE_ARN", "a role that is not for it"),
+    ("train-and-register", "    environment: gate #", "    #", "holds the key where"),
+    ("promote-model", "isolation: sandbox", "isolation: auto", "holds the key where"),
     ("train-and-register", "      id-token: write # to log in to AWS\n", "", "may not ask for the one that it needs"),
     ("rollback-model", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "long-lived keys"),
 ]

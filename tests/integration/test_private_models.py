@@ -19,6 +19,7 @@ AUTH = """\
 database_uri = sqlite:///{folder}/users.db
 admin_username = admin
 default_permission = NO_PERMISSIONS
+auth_cache_ttl_seconds = 60
 """
 
 
