@@ -6,9 +6,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # pytest's importlib mode puts no folder on the path; the tests' own helpers are imported as `tests.support`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -57,12 +58,19 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--stack containers, but {missing}")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Which tests run in one process: those of a file, and all that share a stack or an engine."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("stack" if folder in ("stack", "docker") else item.path.stem))
+class ByFile(LoadScopeScheduling):
+    """Which tests run in one process: those of a file, and all that share the stack or an engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = nodeid.partition("::")[0]
+        return "stack" if Path(file).parent.name in ("stack", "docker") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Files in their order: those that take long come first."""
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
