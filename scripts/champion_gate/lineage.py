@@ -59,6 +59,8 @@ class Entry:
     """Of a model of the same name that was deleted since: shown, and counts for nothing."""
     approved_by: str = ""
     """Who let it happen."""
+    held: str = ""
+    """What the hold said that was lifted."""
 
     @property
     def is_move(self) -> bool:

@@ -41,6 +41,8 @@ class Moved:
     aliases: Mapping[str, str | None] = field(default_factory=dict)
     basis: str = ""
     """What the verdict of a promotion rests on, such as `judged queries`."""
+    hold: bool = False
+    """Whether it was asked to stop promotions, too."""
 
 
 @dataclass(frozen=True)

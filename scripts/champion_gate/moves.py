@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from champion_gate import artifact_digest, conventions, holds, lineage, moving, verdict
-from champion_gate.errors import BadInput, OutsideWorldFailed, Refused
+from champion_gate.errors import BadInput, GateError, OutsideWorldFailed, Refused
 from champion_gate.gate import champion_of, judged_version, resolve
 from champion_gate.github import Context, annotate, log
 from champion_gate.holds import Hold
@@ -160,13 +160,23 @@ def rollback(registry: Registry, model_name: str, job: Context, asked: Rollback,
 
 
 def _roll_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, expected: str) -> Moved:
-    model, release_log, entries = turn.model, turn.release_log, turn.entries
-    champion_alias, from_version, to_version = asked.champion_alias, asked.from_version, asked.to_version
-    if again := _same_job(entries, champion_alias, job):  # and who lifted the hold since, meant it
+    model, entries = turn.model, turn.entries
+    if again := _same_job(entries, asked.champion_alias, job):  # and who lifted the hold since, meant it
         said = f"This job took version {again.from_version} back already."
         return _moved_before(model, again, said, asked.dry_run)
-    if asked.hold and not asked.dry_run:
-        _set_hold(registry, model, job, asked.reason)  # first: whatever comes then, nothing is promoted
+    if not asked.hold or asked.dry_run:
+        return _take_back(registry, job, asked, turn, expected)
+    _set_hold(registry, model, job, asked.reason)  # first: whatever comes then, nothing is promoted
+    try:
+        return replace(_take_back(registry, job, asked, turn, expected), hold=True)
+    except GateError as error:
+        why = f"{error.why} Promotions are on hold, as you asked.".strip()
+        raise type(error)(error.what, why, error.do) from error
+
+
+def _take_back(registry: Registry, job: Context, asked: Rollback, turn: Turn, expected: str) -> Moved:
+    model, release_log, entries = turn.model, turn.release_log, turn.entries
+    champion_alias, from_version, to_version = asked.champion_alias, asked.from_version, asked.to_version
     serving = model.aliases.get(champion_alias)
     bad = registry.find_version(model.name, serving) if serving else None  # None, too, if deleted under its alias
     if not release_log.team:
@@ -388,7 +398,7 @@ def _is_champion(alias: str, champion: str | None, named: str) -> None:
     if named and named != champion:
         raise Refused(
             f"'{alias}' is version {champion or NONE}, not {named}: nothing was moved.",
-            "Somebody promoted or rolled back meanwhile.",
+            "Somebody promoted or rolled back meanwhile, or another number was meant.",
             "Look at `history`, and ask again for the version that is champion now.",
         )
 
@@ -462,7 +472,9 @@ def _passed_verdict(
         raise Refused(
             f"The verdict of version {version.number} does not allow this promotion:",
             "; ".join(found) + ".",
-            "Run validate-model again, if things have changed since.",
+            "Run validate-model in a workflow that no pull request started, and promote that verdict."
+            if judged.purpose == "check"
+            else "Run validate-model again, if things have changed since.",
         )
     return judged
 

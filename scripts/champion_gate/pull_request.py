@@ -126,7 +126,7 @@ class _Comments:
         if not token:
             raise _Stop(
                 f"No comment on pull request #{job.pull_request}: there is no token. {_WITH_REPORT} "
-                "Give the job's token for it.",
+                "It comes from the input github-token, which is the job's token unless it is given.",
                 "warning",
             )
         if not may_be_a_token(token):

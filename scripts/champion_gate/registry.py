@@ -614,7 +614,7 @@ class Registry:
                 if wait is None or not _is_transient(error) or left <= wait:
                     raise explained from error
                 if wait == _BACKOFF[1]:  # not at the first stumble, and once
-                    log(f"{self.uri} does not answer as it should; trying again for a while.")
+                    log(f"{self.uri} does not answer as it should; trying again for up to {left:.0f} s.")
                 time.sleep(wait)
         raise AssertionError("unreachable: the last attempt returns or raises")
 

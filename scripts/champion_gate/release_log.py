@@ -218,6 +218,7 @@ def _entry(run: Run, model_created: int) -> Entry:
         before=_aliases(tags.get("gate.before", "")),
         recovered_by=tags.get("gate.recovered_by", ""),
         override=tags.get("gate.override", ""),
+        held=tags.get("gate.held", ""),
         reinstated=tags.get("gate.reinstated", ""),
         earlier_model=created != model_created,
         approved_by=tags.get("gate.approved_by", ""),

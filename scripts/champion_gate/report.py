@@ -340,6 +340,7 @@ def _notes(e: Entry) -> str:
         "override:": e.override if e.override not in e.reason else "",
         "reinstated:": e.reinstated,
         "approved by": e.approved_by if e.approved_by != e.actor else "",
+        "the hold:": e.held,
     }
     said = [f"{what} {one_line(note, 120)}" for what, note in notes.items() if note]
     return "; ".join([*said, *([e.reason] if e.reason else [])])

@@ -538,6 +538,8 @@ def test_without_a_lock_an_old_open_move_is_recovered(cli, killed_at, world):
 def test_hold_stops_promotions_until_it_is_released(cli, world, redis):
     done = rollback(cli, world, *lock(redis), "--hold", reason="holidays")
     assert done.exit_code == 0, done.text
+    assert "on hold: nothing is promoted" in done.text
+    assert "Promotions are on hold" in done.summary
     number = validated(cli, world, 0.95)
     done = promote(cli, world, *lock(redis))
     assert done.exit_code == 1, done.text
@@ -549,6 +551,17 @@ def test_hold_stops_promotions_until_it_is_released(cli, world, redis):
     assert promote(cli, world, *lock(redis)).exit_code == 0
     assert world.champion == number
     assert "UNCHANGED" in rollback(cli, world, *lock(redis), "--release-hold", reason="again").text
+    (lifted,) = [line for line in history(cli, world).summary.splitlines() if "hold release" in line]
+    assert "holidays" in lifted  # what the hold had said, beside why it was lifted
+    assert "back" in lifted
+
+
+def test_a_refused_rollback_says_that_the_hold_it_was_to_set_is_set(cli, world, redis):
+    before = world.aliases
+    done = rollback(cli, world, *lock(redis), "--hold", "--from-version", 1, reason="holidays")
+    assert (done.exit_code, world.aliases) == (1, before), done.text
+    assert "Promotions are on hold, as you asked." in done.flat()
+    assert "gate.hold" in world.tags
 
 
 def test_a_dry_run_lifts_no_hold(cli, world, redis):
