@@ -73,9 +73,10 @@ def test_a_workflow_asks_for_little_and_for_one_move_at_a_time(name):
     steps = our_steps(WORKFLOWS[name])
     comments = any(step.get("with", {}).get("comment") == "true" for step, _ in steps)
     moves = [step["with"] for step, action in steps if action.folder not in ("actions/validate-model", TRAINING)]
-    # A group would be held by a run that waits for its reviewer, and a rollback would wait with it.
+    # A group would be held by a run that waits for its reviewer. And a rollback waits for no training.
     if moves and not all("redis-url" in given for given in moves):
-        assert workflow["concurrency"] == {"group": "search-ranker", "cancel-in-progress": False}
+        group = "search-ranker-rollback" if name == "rollback" else "search-ranker"
+        assert workflow["concurrency"] == {"group": group, "cancel-in-progress": False}
     for job in workflow["jobs"].values():
         reviewed = {"actions": "read"} if job.get("environment") == "production" else {}
         allowed = {"contents": "read", **reviewed, **({"pull-requests": "write"} if comments else {})}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shlex
 import socket
 import ssl
@@ -35,11 +36,15 @@ class Server:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody listens on at this moment, below those that systems hand out themselves.
+
+    One of those may be another server's, or a client's, by the time that a slow server listens on it.
+    """
+    for port in random.SystemRandom().sample(range(15000, 30000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("100 ports were tried, and all are taken")
 
 
 @contextlib.contextmanager
