@@ -10,4 +10,4 @@ from tests.actions import runner as runners
 @pytest.fixture(scope="session")
 def runner(mlflow_server, tmp_path_factory):
     """Runs workflows with `act`, against the test's MLflow server."""
-    return runners.Runner(runners.find_act(), tmp_path_factory.mktemp("runner"), mlflow_server.uri)
+    return runners.make(tmp_path_factory, mlflow_server.uri)

@@ -1,8 +1,8 @@
 """Runs a workflow as a user wrote it: `act` on this machine, in a repository of its own, with our actions as `@v1`.
 
-Two steps are put around those of each job. The first gives the job what a runner's image has (a `python` with
-MLflow) and a temporary folder that outlives the job, so that the gate's environment is made once for all tests. The
-last writes down what the steps said, which is what the tests judge besides the registry.
+Two steps are put around those of each job. The first gives the job what a runner's image has (a `python` with MLflow)
+and a temporary folder that outlives the job, so that environments are made once for all tests. The last writes down
+what the steps said, which is what the tests judge besides the registry.
 """
 
 from __future__ import annotations
@@ -93,6 +93,17 @@ class Ran:
         return self.steps[step]
 
 
+def make(folders: pytest.TempPathFactory, tracking_uri: str) -> Runner:
+    """A runner for a test session; skips the test where there is no act.
+
+    Test processes that run beside each other share what is installed, as jobs on a machine that is not new do.
+    """
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    temp = (folders.getbasetemp() if alone else folders.getbasetemp().parent) / "runner-temp"
+    temp.mkdir(exist_ok=True)
+    return Runner(find_act(), folders.mktemp("runner"), temp, tracking_uri)
+
+
 def find_act() -> str:
     """The `act` to use: as `CHAMPION_GATE_TEST_ACT` says, else the one on PATH. Skips the test if there is none."""
     act = os.environ.get("CHAMPION_GATE_TEST_ACT") or shutil.which("act")
@@ -102,11 +113,12 @@ def find_act() -> str:
 
 
 class Runner:
-    """A machine that runs workflows. `folder` holds all it makes."""
+    """A machine that runs workflows. `folder` holds all it makes, but for what its jobs have in `RUNNER_TEMP`."""
 
-    def __init__(self, act: str, folder: Path, tracking_uri: str) -> None:
+    def __init__(self, act: str, folder: Path, temp: Path, tracking_uri: str) -> None:
         self._act = act
         self._folder = folder
+        self._temp = temp
         self._uri = tracking_uri
         self._numbers = itertools.count(1)
         self._checkout = folder / "champion-gate"
@@ -124,7 +136,6 @@ class Runner:
         self._other_commit = folder / "checkout"
         self._other_commit.mkdir()
         (self._other_commit / "action.yml").write_text(_CHECKOUT)
-        (folder / "temp").mkdir()
         image = folder / "image"
         image.mkdir()
         for name in ("python", "python3"):
@@ -173,7 +184,7 @@ class Runner:
             "RESULTS": str(results),
             "REPOSITORY": str(repository),
             "IMAGE_PATH": os.pathsep.join(str(each) for each in (programs, self._folder / "image") if each),
-            "IMAGE_TEMP": str(self._folder / "temp"),
+            "IMAGE_TEMP": str(self._temp),
             "GITHUB_RUN_ID": run_id or new_run_id(),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             **(environment or {}),

@@ -92,7 +92,7 @@ def test_make_secrets_refuses_what_is_no_host(tmp_path, host):
 @pytest.fixture(scope="module")
 def project(engine, tmp_path_factory):
     folder = compose.server_folder(
-        tmp_path_factory.mktemp("example"), HTTPS_ADDRESS="127.0.0.1:", REDIS_ADDRESS="127.0.0.1:", MLFLOW_WORKERS="2"
+        tmp_path_factory.mktemp("example"), HTTPS_ADDRESS="127.0.0.1:", REDIS_ADDRESS="127.0.0.1:", MLFLOW_WORKERS="1"
     )
     project = Project(compose.project_name("example"), folder)
     if missing := project.missing_image():

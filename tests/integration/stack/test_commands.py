@@ -2,25 +2,17 @@
 
 from tests.integration.test_history import (  # noqa: F401
     test_json_is_a_list_of_objects_newest_first,
-    test_limit_and_alias,
     test_log_that_was_deleted_is_an_error_not_an_empty_history,
-    test_model_that_is_not_there_is_bad_input,
 )
 from tests.integration.test_promote_alias import (  # noqa: F401
     test_model_deleted_and_made_anew_does_not_inherit_verdicts,
-    test_the_move_is_open_on_record_before_an_alias_moves,
     test_the_same_promotion_twice_changes_nothing,
 )
 from tests.integration.test_release import (  # noqa: F401
     release,
-    test_first_release_without_a_threshold_is_bad_input,
     test_from_the_first_release_to_a_refused_one,
-    test_inconclusive_is_exit_4_and_nothing_moves,
-    test_the_trained_number_is_the_one_that_is_promoted_though_the_alias_moves,
 )
 from tests.integration.test_rollback import (  # noqa: F401
-    test_another_champion_alias_has_marks_of_its_own,
-    test_second_rollback_goes_further_back_then_says_that_there_is_nothing,
     test_target_that_was_deleted_is_passed_over,
     test_the_same_workflow_run_again_changes_nothing,
 )

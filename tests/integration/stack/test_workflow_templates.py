@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.actions import runner as runners
 from tests.actions import templates
-from tests.actions.runner import Ran, Runner, find_act, new_run_id
+from tests.actions.runner import Ran, Runner, new_run_id
 from tests.support.github_api import GitHubApi, github_api
 from tests.support.names import letters
 from tests.support.server import free_port
@@ -45,7 +46,7 @@ def files(direction: int = 1) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def runner(stack, tmp_path_factory) -> Runner:
     """Runs workflows with `act`."""
-    return Runner(find_act(), tmp_path_factory.mktemp("runner"), stack.uri)
+    return runners.make(tmp_path_factory, stack.uri)
 
 
 @pytest.fixture
