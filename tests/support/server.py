@@ -93,6 +93,11 @@ def mlflow_server(
             _wait(server, leash, context)
             yield server
         finally:
+            if (code := leash.poll()) is not None:
+                said = server.log.read_text(errors="replace")[-4000:]
+                print(
+                    f"The MLflow server at {server.uri} ended by itself, with {code}. It said:\n{said}", file=sys.stderr
+                )
             assert leash.stdin is not None
             leash.stdin.close()
             leash.wait(timeout=20)
