@@ -212,14 +212,15 @@ def test_serving_loads_the_first_ranker_again_and_it_ranks_as_it_did(client, mon
     import mlflow
     import pandas as pd
 
+    # What mlflow.set_tracking_uri() and set_registry_uri() set stays in the environment, for all tests that come after.
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        monkeypatch.setenv(name, client.tracking_uri)
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "search-ranker"))
     import data
     import train
 
     try:
         _, validation = data.generate()
-        mlflow.set_registry_uri(client.tracking_uri)
-        mlflow.set_tracking_uri(client.tracking_uri)
         champion = mlflow.pyfunc.load_model("models:/search-ranker@champion")
         features = champion.metadata.get_input_schema().input_names()
         table = pd.DataFrame(validation.columns(features), columns=features)
@@ -227,8 +228,6 @@ def test_serving_loads_the_first_ranker_again_and_it_ranks_as_it_did(client, mon
         version = client.get_model_version("search-ranker", "1")
         assert values[values == values].mean() == pytest.approx(float(version.tags["validation_ndcg"]), abs=1e-5)
     finally:
-        mlflow.set_registry_uri(None)
-        mlflow.set_tracking_uri(None)
         for name in ("data", "train"):
             sys.modules.pop(name, None)
 
